@@ -1,0 +1,43 @@
+"""Clocks: the machine's own, and one that maps the wall onto a faster time."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+
+class SystemClock:
+    """The machine's clock, in UTC."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def span(self, seconds: float) -> timedelta:
+        return timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True)
+class ScaledClock:
+    """A clock that shows `origin` when the wall shows `wall_origin` and runs `speed` times as fast.
+
+    Every process given the same three values shows the same time.
+    """
+
+    wall_origin: datetime
+    origin: datetime
+    speed: float
+
+    def now(self) -> datetime:
+        return self.origin + (datetime.now(UTC) - self.wall_origin) * self.speed
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def span(self, seconds: float) -> timedelta:
+        return timedelta(seconds=seconds * self.speed)
+
+    def wall_seconds_until(self, instant: datetime) -> float:
+        """Real seconds until `now` shows `instant`; negative once it has."""
+        return (instant - self.now()).total_seconds() / self.speed

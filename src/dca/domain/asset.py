@@ -1,0 +1,44 @@
+"""An asset: a symbol we may trade, with the rules by which it is traded."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from dca.domain.money import ONE, ZERO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How an asset is traded. Amounts are USD, percentages are percent (2 = 2 %), periods seconds.
+
+    The names are the columns of `dca_assets`.
+    """
+
+    base_order_amount: Decimal
+    safety_order_amount: Decimal
+    max_safety_orders: int
+    safety_order_deviation: Decimal
+    take_profit_percent: Decimal
+    safety_order_step_scale: Decimal = ONE
+    safety_order_volume_scale: Decimal = ONE
+    ttp_enabled: bool = False
+    ttp_deviation_percent: Decimal = ZERO
+    take_profit_net_of_fees: bool = True
+    buy_order_price_deviation_percent: Decimal = ZERO
+    cooldown_period: int = 0
+    max_cycle_spend: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """A row of `dca_assets`. `halted_reason` set means: no order of ours until a person looked."""
+
+    id: int
+    asset_symbol: str
+    is_enabled: bool
+    rules: Rules
+    last_sell_price: Decimal | None = None
+    halted_reason: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1

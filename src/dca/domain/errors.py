@@ -1,0 +1,57 @@
+"""Errors, sorted by what the caller must do about them."""
+
+
+class DcaError(Exception):
+    """Every error this program raises on purpose."""
+
+
+class ConfigError(DcaError):
+    """A person must fix a setting or a rule; the program stops with exit code 78."""
+
+
+class VenueError(DcaError):
+    """The venue did not do, or did not tell, what was asked."""
+
+
+class Rejected(VenueError):
+    """The venue proved that it refused this request: record it and go on.
+
+    `status` is the HTTP status, `code` the venue's own number (0 when it sent none).
+    """
+
+    def __init__(self, message: str, *, status: int = 0, code: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class DuplicateKey(Rejected):
+    """The venue already has an order under this key: look it up, never send another."""
+
+
+class Unauthorized(Rejected):
+    """The venue refused the credentials; nothing will work until a person changes them."""
+
+
+class InDoubt(VenueError):
+    """A write may or may not have happened: ask by key, never resend under a new one."""
+
+
+class Unavailable(VenueError):
+    """A read failed: nothing is known, so nothing may be concluded or changed."""
+
+
+class StoreError(DcaError):
+    """The database did not do what was asked."""
+
+
+class StaleWrite(StoreError):
+    """Somebody changed the row since it was read: read again, decide again."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached or cannot be written; whether a commit happened is unknown."""
+
+
+class IllegalTransition(DcaError):
+    """A state change the table does not allow: leave the row, halt the asset, tell a person."""
