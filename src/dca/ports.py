@@ -171,6 +171,9 @@ class Tx(Protocol):
     def update_cycle(self, cycle: Cycle) -> Cycle:
         """The row as written, its version raised. Raises StaleWrite."""
 
+    def owned(self, asset_id: int) -> Decimal:
+        """What all cycles of an asset own together, the dust of finished ones included."""
+
     def insert_order(self, order: Order) -> bool:
         """False, and nothing written, when the key exists or the cycle has a live order."""
 

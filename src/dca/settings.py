@@ -27,6 +27,7 @@ class Settings:
 
     `*_s` are seconds: `stale_order_s` and `max_quote_age_s` on the clock that trading follows,
     every other on the wall. `clock_*` map the wall onto another time (both None: they are the same).
+    `crash_at` names a boundary and a count: the process kills itself there, to show that it may.
     """
 
     api_key_id: str = field(repr=False)
@@ -48,6 +49,7 @@ class Settings:
     clock_speed: float = 1.0
     clock_wall_origin: datetime | None = None
     clock_origin: datetime | None = None
+    crash_at: tuple[str, int] | None = None
 
 
 def load(environ: Mapping[str, str] | None = None, *, env_file: Path | None = None) -> Settings:
@@ -144,6 +146,11 @@ def _whole(text: str) -> int:
     return value
 
 
+def _crossing(text: str) -> tuple[str, int]:
+    name, _, count = text.partition(":")
+    return name, _whole(count or "1")
+
+
 def _stream_of(base_url: str) -> str:
     """The trade-update address that belongs to a trading address."""
     return base_url.replace("http", "ws", 1) + "/stream"
@@ -175,6 +182,9 @@ def _read(reader: _Reader) -> Settings:
         clock_speed=reader.number("CLOCK_SPEED", 1.0),
         clock_wall_origin=reader.parsed("CLOCK_WALL_ORIGIN", _instant, "a time with an offset", None),
         clock_origin=reader.parsed("CLOCK_ORIGIN", _instant, "a time with an offset", None),
+        crash_at=reader.parsed(
+            "CRASH_AT", _crossing, "a boundary and a count, such as after_journal:2", None
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import ClassVar
 
 from dca.domain.money import CENT, ceil_to
 from dca.domain.order import Side
@@ -12,6 +13,9 @@ COIN_STEP = Decimal("0.000000001")
 @dataclass(frozen=True, slots=True)
 class FeeRates:
     """Ratios of the traded amount: 0.0025 is a quarter of a percent."""
+
+    HIGHEST: ClassVar[Decimal] = Decimal("0.01")
+    """More than any rate the venue takes: a larger difference is not a fee."""
 
     maker: Decimal = Decimal("0.0015")
     taker: Decimal = Decimal("0.0025")

@@ -1,0 +1,1 @@
+"""Whether an order may be sent: pure, before every order, with a code and the numbers."""

@@ -1,0 +1,34 @@
+# What a person types. Everything it needs is made by these rules.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test check bench clean
+
+# The trading job itself, offline: paper exchange, streamer, five recorded days, and the books.
+demo: $(READY)
+	@$(BIN)/dca demo $(DEMO_OPTIONS)
+
+test: $(READY)
+	@sh scripts/database_server.sh
+	$(BIN)/python -m pytest $(TEST_OPTIONS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Figures beside their floor, measured in one run, as JSON.
+bench: $(READY)
+	@sh scripts/database_server.sh >&2
+	@$(BIN)/python -m bench
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

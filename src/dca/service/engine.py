@@ -1,0 +1,444 @@
+"""The streamer: quotes and trade updates in, orders and rows out, never blocked by a slow outside."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from dca.domain.errors import DcaError, IllegalTransition, StoreError, VenueError
+from dca.domain.market import Quote
+from dca.domain.money import ZERO
+from dca.domain.order import Side, TradeUpdate
+from dca.domain.record import Event, Heartbeat, Message
+from dca.ports import Broker, Clock, Link, MarketFeed, Situation, Store, T, TradeFeed, Tx
+from dca.service.catchup import CatchUp
+from dca.service.lease import Holding
+from dca.service.recorder import Recorded, Recorder
+from dca.service.trader import Outcome, Trader
+from dca.strategy.dca import Wait
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.5
+BEAT_S = 2.0
+RETRY_S = 1.0
+ASK_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+REFRESH_S = 6 * 3600.0
+STOP_S = 4.0
+QUEUE = 10_000
+WORKERS = 8
+
+
+@dataclass(slots=True)
+class Watched:
+    """What the streamer holds in memory of one asset, so that a quiet quote costs no SQL."""
+
+    situation: Situation
+    reason: str | Wait = "no quote yet"
+    hold_until: datetime | None = None
+    jobs: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def asset_id(self) -> int:
+        return self.situation.asset.id
+
+    @property
+    def explained(self) -> str:
+        return self.reason.reason if isinstance(self.reason, Wait) else self.reason
+
+
+@dataclass(kw_only=True)
+class Engine:
+    """Runs until told to stop. Any of its parts that ends by itself ends the whole: a streamer that
+    lives with half its streams is worse than one that is restarted."""
+
+    store: Store
+    broker: Broker
+    clock: Clock
+    trader: Trader
+    recorder: Recorder
+    catch_up: CatchUp
+    market: MarketFeed
+    trades: TradeFeed
+    lease: Holding
+    reconcile_every_s: float
+
+    def __post_init__(self) -> None:
+        self.watched: dict[str, Watched] = {}
+        self.board: dict[str, Quote] = {}
+        self._links: dict[str, str] = {"market": "down", "trades": "down"}
+        self._generation = 0
+        self._caught_up = -1
+        self._account_blocked = False
+        self._last_quote_at: datetime | None = None
+        self._last_update_at: datetime | None = None
+        self._revision: Mapping[int, tuple[int, int, int]] = {}
+        self._reconcile = asyncio.Event()
+        self._reconcile.set()
+        self._updates: asyncio.Queue[TradeUpdate] = asyncio.Queue(QUEUE)
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
+        self._feed: asyncio.Task[None] | None = None
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Trades until `stop` is set, then finishes what is in flight; orders stay where they are.
+
+        Raises ConfigError when keys or subscriptions are refused for good, LeaseTaken when another
+        instance took over, and whatever a part of it ended with.
+        """
+        self._failed = asyncio.get_running_loop().create_future()
+        await self._begin()
+        parts = [
+            self._watch_market(),
+            self.trades.run(self.on_update, self._trades_link),
+            self._record_updates(),
+            self._poll(),
+            self._reconcile_loop(),
+            self._beat(),
+            self._refresh_instruments(),
+        ]
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(part) for part in parts]
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            done, _ = await asyncio.wait(
+                [*tasks, stopping, self._failed], return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()
+            if stopping not in done:
+                raise DcaError("a part of the streamer ended by itself")
+        finally:
+            await self._end([*tasks, stopping])
+
+    async def _begin(self) -> None:
+        while True:
+            try:
+                self.trader.instruments = await self._call(self.broker.instruments)
+                await self._reload()
+                return
+            except (VenueError, StoreError) as error:
+                log.warning("cannot_start_yet", extra={"error": str(error)})
+                await asyncio.sleep(RETRY_S)
+
+    async def _end(self, tasks: list[asyncio.Future[Any]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=STOP_S)
+        while not self._updates.empty():
+            await self._record(self._updates.get_nowait())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    # Quotes
+
+    def on_quotes(self, quotes: Iterable[Quote]) -> None:
+        """The newest quotes are on the board, and what they trigger is under way."""
+        for quote in quotes:
+            self.board[quote.symbol] = quote
+            self._consider(quote)
+
+    def _consider(self, quote: Quote) -> None:
+        watched = self.watched.get(quote.symbol)
+        if watched is None or watched.jobs or self._caught_up < 0:
+            return
+        if watched.hold_until is not None:
+            if self.clock.now() < watched.hold_until:
+                return
+            watched.hold_until = None
+        decision = self.trader.think(watched.situation, quote)
+        if isinstance(decision, Wait):
+            watched.reason = decision
+            return
+        self._start(watched, self._act(watched, quote))
+
+    async def _act(self, watched: Watched, quote: Quote) -> None:
+        blocked = self.entries_blocked()
+        outcome = await self._call(lambda: self.trader.act(watched.asset_id, quote, entries_blocked=blocked))
+        self._came_of_it(watched, outcome)
+        await self._reload_one(watched)
+
+    def _came_of_it(self, watched: Watched, outcome: Outcome) -> None:
+        watched.reason = outcome.reason
+        watched.hold_until = outcome.hold_until
+        if outcome.ask is not None:
+            self._spawn(self._ask(outcome.ask))
+        if outcome.reconcile:
+            self._reconcile.set()
+
+    def entries_blocked(self) -> str | None:
+        """Why no order that raises exposure may be sent now; None when it may."""
+        if self._links["trades"] != "up":
+            return "the trade-update stream is down"
+        if self._caught_up != self._generation:
+            return "catching up with the venue"
+        if self._account_blocked:
+            return "the venue has blocked the account"
+        return None
+
+    def _start(self, watched: Watched, work: Coroutine[Any, Any, None]) -> None:
+        """`work` runs after whatever else is under way for this asset; quotes wait meanwhile."""
+        watched.jobs += 1
+        self._spawn(self._job(watched, work))
+
+    async def _job(self, watched: Watched, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            async with watched.lock:
+                await work
+        except IllegalTransition as error:
+            await self._halt(watched, str(error))
+        except (StoreError, VenueError) as error:
+            watched.reason = str(error)
+            watched.hold_until = self.clock.now() + self.clock.span(RETRY_S)
+            log.warning("job_failed", extra={"asset_id": watched.asset_id, "error": str(error)})
+        finally:
+            watched.jobs -= 1
+        newest = self.board.get(watched.situation.asset.asset_symbol)
+        if newest is not None and not watched.jobs:
+            self._consider(newest)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._jobs.add(task)
+        task.add_done_callback(self._job_done)
+
+    def _job_done(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _halt(self, watched: Watched, why: str) -> None:
+        asset_id, now = watched.asset_id, self.clock.now()
+        log.error("asset_halted", extra={"asset_id": asset_id, "reason": why})
+
+        def write(tx: Tx) -> None:
+            situation = tx.situation(asset_id)
+            if situation is not None and situation.asset.halted_reason is None:
+                tx.update_asset(replace(situation.asset, halted_reason=why, updated_at=now))
+                tx.add_event(Event(name="asset_halted", at=now, reason=why, asset_id=asset_id))
+                tx.add_message(
+                    Message(key=f"halted:{asset_id}:{why}"[:190], name="asset_halted", text=why, at=now)
+                )
+
+        await self._call(lambda: self.store.write(write))
+        await self._reload_one(watched)
+
+    # Trade updates
+
+    def on_update(self, update: TradeUpdate) -> None:
+        """The update waits to be recorded; one that finds no room is fetched by catching up."""
+        self._last_update_at = self.clock.now()
+        try:
+            self._updates.put_nowait(update)
+        except asyncio.QueueFull:
+            self._reconcile.set()
+
+    async def _record_updates(self) -> None:
+        while True:
+            await self._record(await self._updates.get())
+
+    async def _record(self, update: TradeUpdate) -> None:
+        executions = () if update.execution is None else (update.execution,)
+        source = f"stream:{update.event}"
+        while True:
+            try:
+                result = await self._call(
+                    lambda: self.recorder.record(update.order, executions, source=source)
+                )
+                break
+            except StoreError as error:
+                log.error("update_not_recorded", extra={"key": update.order.key, "error": str(error)})
+                await asyncio.sleep(RETRY_S)
+            except IllegalTransition as error:
+                await self._halt_symbol(update.order.symbol, str(error))
+                return
+        await self._recorded(result)
+
+    async def _halt_symbol(self, symbol: str, why: str) -> None:
+        watched = self.watched.get(symbol)
+        if watched is not None:
+            await self._halt(watched, why)
+
+    async def _recorded(self, result: Recorded) -> None:
+        order = result.order
+        if order is None:
+            return
+        if result.missing > 0:
+            self._spawn(self._ask(order.key))
+        watched = self.watched.get(order.intent.symbol)
+        if watched is None or not result.changed:
+            return
+        if result.ended and order.intent.side is Side.BUY and order.filled_qty > 0:
+            self._start(watched, self._measure_fee(watched, order.key))
+        else:
+            self._start(watched, self._reload_one(watched))
+
+    async def _measure_fee(self, watched: Watched, key: str) -> None:
+        try:
+            await self._call(lambda: self.catch_up.fee(key))
+        finally:
+            await self._reload_one(watched)
+
+    async def _ask(self, key: str) -> None:
+        """The venue is asked for an order until its fate is known, in growing pauses."""
+        for pause in ASK_S:
+            await asyncio.sleep(pause)
+            try:
+                result = await self._call(lambda: self.catch_up.order(key))
+            except (VenueError, StoreError) as error:
+                log.warning("order_not_asked", extra={"key": key, "error": str(error)})
+                continue
+            except IllegalTransition as error:
+                log.error("order_contradicts", extra={"key": key, "error": str(error)})
+                return
+            if result.changed:
+                await self._recorded(replace(result, missing=ZERO))
+            order = result.order
+            if order is None or not order.live or (result.missing <= 0 and order.venue_id is not None):
+                return
+
+    # Streams
+
+    async def _watch_market(self) -> None:
+        """The market feed runs for the assets there are, anew whenever they change."""
+        while True:
+            symbols = sorted(self.watched)
+            if not symbols:
+                await asyncio.sleep(POLL_S)
+                continue
+            feed = asyncio.ensure_future(self.market.run(symbols, self._quotes, self._market_link))
+            try:
+                while not feed.done() and sorted(self.watched) == symbols:
+                    await asyncio.wait([feed], timeout=POLL_S)
+                if feed.done():
+                    feed.result()
+                    raise DcaError("the market feed ended by itself")
+            finally:
+                feed.cancel()
+                await asyncio.gather(feed, return_exceptions=True)
+
+    def _quotes(self, quotes: Iterable[Quote]) -> None:
+        self._last_quote_at = self.clock.now()
+        self.on_quotes(quotes)
+
+    def _market_link(self, link: Link, why: str) -> None:
+        self._links["market"] = str(link)
+        log.info("market_link", extra={"link": str(link), "reason": why})
+
+    def _trades_link(self, link: Link, why: str) -> None:
+        self._links["trades"] = str(link)
+        self._generation += 1
+        log.info("trades_link", extra={"link": str(link), "reason": why})
+        if link is Link.UP:
+            self._reconcile.set()
+
+    # Timers
+
+    async def _reconcile_loop(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reconcile.wait(), self.reconcile_every_s)
+            self._reconcile.clear()
+            generation = self._generation
+            try:
+                await self._call(self.catch_up.everything)
+                self._account_blocked = (await self._call(self.broker.account)).blocked
+                await self._reload()
+            except (VenueError, StoreError) as error:
+                log.warning("catch_up_failed", extra={"error": str(error)})
+                await asyncio.sleep(RETRY_S)
+                self._reconcile.set()
+                continue
+            if self._caught_up != generation:
+                log.info("caught_up", extra={"generation": generation})
+            self._caught_up = generation
+
+    async def _poll(self) -> None:
+        """What other processes changed is seen, and time alone can trigger."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                revision = await self._call(lambda: self.store.read(lambda tx: tx.revision()))
+                if revision != self._revision:
+                    await self._reload()
+            except StoreError as error:
+                log.warning("poll_failed", extra={"error": str(error)})
+                continue
+            for quote in list(self.board.values()):
+                self._consider(quote)
+
+    async def _reload(self) -> None:
+        situations, revision = await self._call(
+            lambda: self.store.read(lambda tx: (tx.situations(), tx.revision()))
+        )
+        self._revision = revision
+        wanted = {
+            situation.asset.asset_symbol: situation
+            for situation in situations
+            if situation.asset.is_enabled or (situation.cycle is not None and situation.cycle.quantity > 0)
+        }
+        for symbol in self.watched.keys() - wanted.keys():
+            del self.watched[symbol]
+        for symbol, situation in wanted.items():
+            watched = self.watched.get(symbol)
+            if watched is None:
+                self.watched[symbol] = Watched(situation)
+            elif not watched.jobs:
+                self._refresh(watched, situation)
+
+    async def _reload_one(self, watched: Watched) -> None:
+        asset_id = watched.asset_id
+        situation = await self._call(lambda: self.store.read(lambda tx: tx.situation(asset_id)))
+        if situation is not None:
+            self._refresh(watched, situation)
+
+    def _refresh(self, watched: Watched, situation: Situation) -> None:
+        """A row that changed asks for a new decision, whatever the pause."""
+        if situation != watched.situation:
+            watched.situation = situation
+            watched.hold_until = None
+        cycle = situation.cycle
+        known = self._revision.get(situation.asset.id)
+        seen = (situation.asset.version, cycle.id if cycle else 0, cycle.version if cycle else 0)
+        if known != seen:
+            self._revision = {**self._revision, situation.asset.id: seen}
+
+    async def _beat(self) -> None:
+        while True:
+            try:
+                await self._call(self.lease.renew)
+                await self._write_beat(Heartbeat(name="streamer", at=self.clock.now(), detail=self._detail()))
+            except StoreError as error:
+                log.warning("beat_failed", extra={"error": str(error)})
+            await asyncio.sleep(BEAT_S)
+
+    async def _write_beat(self, beat: Heartbeat) -> None:
+        await self._call(lambda: self.store.write(lambda tx: tx.beat(beat)))
+
+    def _detail(self) -> dict[str, Any]:
+        return {
+            "links": dict(self._links),
+            "last_quote_at": self._last_quote_at.isoformat() if self._last_quote_at else None,
+            "last_update_at": self._last_update_at.isoformat() if self._last_update_at else None,
+            "entries_blocked": self.entries_blocked(),
+            "assets": {symbol: watched.explained for symbol, watched in sorted(self.watched.items())},
+        }
+
+    async def _refresh_instruments(self) -> None:
+        """Increments and minimums change over time, so they are read again now and then."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                self.trader.instruments = await self._call(self.broker.instruments)
+            except VenueError as error:
+                log.warning("instruments_not_read", extra={"error": str(error)})

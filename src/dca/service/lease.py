@@ -1,0 +1,62 @@
+"""One instance at a time: a lease in the database that its holder keeps renewing."""
+
+from collections.abc import Callable
+
+from dca.domain.errors import DcaError, StaleWrite
+from dca.domain.record import Lease
+from dca.ports import Clock, Store
+
+TTL_S = 15.0
+
+
+class LeaseTaken(DcaError):
+    """Somebody else holds the lease: do not start, or stop."""
+
+
+class Holding:
+    """A lease that is held until it is dropped, or until another holder is found in its place."""
+
+    def __init__(self, store: Store, clock: Clock, lease: Lease) -> None:
+        self._store = store
+        self._clock = clock
+        self._lease = lease
+
+    def renew(self) -> None:
+        """The lease runs for another TTL_S of real time. Raises LeaseTaken when it is lost."""
+        lease = self._lease
+        renewed = Lease(
+            name=lease.name,
+            holder=lease.holder,
+            expires_at=self._clock.now() + self._clock.span(TTL_S),
+            version=lease.version,
+        )
+        try:
+            self._lease = self._store.write(lambda tx: tx.put_lease(renewed))
+        except StaleWrite as error:
+            raise LeaseTaken(f"another instance took over {lease.name}") from error
+
+    def drop(self) -> None:
+        """Nobody has to wait for the lease to run out."""
+        self._store.write(lambda tx: tx.drop_lease(self._lease))
+
+
+def take(store: Store, clock: Clock, name: str, holder: str, alive: Callable[[str], bool]) -> Holding:
+    """The lease is ours. Raises LeaseTaken while another holder's has not run out.
+
+    `alive` says of a holder whether it may still be running; the lease of one that is known to be
+    dead is taken over at once, so that a restart after a crash does not wait.
+    """
+    current = store.read(lambda tx: tx.lease(name))
+    now = clock.now()
+    if current is not None and current.expires_at > now and alive(current.holder):
+        raise LeaseTaken(f"{name} is run by {current.holder} already")
+    wanted = Lease(
+        name=name,
+        holder=holder,
+        expires_at=now + clock.span(TTL_S),
+        version=0 if current is None else current.version,
+    )
+    try:
+        return Holding(store, clock, store.write(lambda tx: tx.put_lease(wanted)))
+    except StaleWrite as error:
+        raise LeaseTaken(f"another instance took {name} first") from error

@@ -1,0 +1,109 @@
+"""The one way an order goes to the venue: approved -> journaled and committed -> sent."""
+
+import logging
+from dataclasses import dataclass
+
+from dca.boundaries import crossing
+from dca.domain.errors import DuplicateKey, InDoubt, Rejected
+from dca.domain.order import Order, OrderStatus, VenueOrder
+from dca.domain.record import Event
+from dca.ports import Broker, Clock, Store, Tx
+from dca.risk.review import Approved
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The venue has the order."""
+
+    seen: VenueOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The venue proved that it does not want the order; nothing of it exists there."""
+
+    key: str
+    error: Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """The order is journaled and in flight; whether the venue has it must be asked."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """Somebody else journaled this order, or another one of the same cycle, first: do nothing."""
+
+    key: str
+
+
+Outcome = Sent | Refused | Unclear | Beaten
+
+
+def place(approved: Approved, *, asset_id: int, store: Store, broker: Broker, clock: Clock) -> Outcome:
+    """The intent is in the journal, and was sent once unless somebody else was first.
+
+    The journal row is committed before the first byte leaves, so whatever dies afterwards, the
+    order can be asked for by its key. Raises StoreUnavailable when it could not be journaled; then
+    nothing was sent. What the venue answered is returned, not recorded: that is the recorder's.
+    """
+    intent = approved.intent
+    now = clock.now()
+    order = Order(intent=intent, status=OrderStatus.IN_FLIGHT, created_at=now, updated_at=now)
+    event = Event(
+        name="order_journaled",
+        at=now,
+        reason=intent.reason,
+        asset_id=asset_id,
+        cycle_id=intent.cycle_id,
+        order_key=intent.key,
+    )
+
+    def journal(tx: Tx) -> bool:
+        known = tx.insert_order(order)
+        if known:
+            tx.add_event(event)
+        return known
+
+    crossing("before_journal")
+    if not store.write(journal):
+        log.info("order_beaten", extra={"key": intent.key})
+        return Beaten(intent.key)
+    crossing("after_journal")
+    log.info("order_journaled", extra={"key": intent.key, "reason": intent.reason})
+    return _send(order, broker)
+
+
+def _send(order: Order, broker: Broker) -> Outcome:
+    crossing("before_submit")
+    try:
+        seen = broker.submit(order.intent)
+    except DuplicateKey:
+        # The key is ours alone, so the venue has this very order: to be asked, not to be ended.
+        return Unclear(order.key)
+    except Rejected as error:
+        return Refused(order.key, error)
+    except InDoubt as error:
+        log.warning("order_unclear", extra={"key": order.key, "error": str(error)})
+        return Unclear(order.key)
+    finally:
+        crossing("after_submit")
+    return Sent(seen)
+
+
+def cancel(order: Order, *, broker: Broker) -> None:
+    """The venue was asked to cancel `order`. Whether it is canceled only its next status tells:
+    a fill may win, and a refusal or a lost answer says nothing about the order."""
+    assert order.venue_id is not None
+    crossing("before_cancel")
+    try:
+        broker.cancel(order.venue_id)
+    except (Rejected, InDoubt) as error:
+        log.warning("cancel_unclear", extra={"key": order.key, "error": str(error)})
+    finally:
+        crossing("after_cancel")

@@ -1,0 +1,261 @@
+"""What the venue showed becomes rows: the only writer of fills, and of a cycle that trades.
+
+Trade updates, answers to orders and what REST shows when catching up all come through `record`.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from dca.boundaries import crossing
+from dca.domain.asset import Asset
+from dca.domain.cycle import Cycle, CycleStatus, check_move
+from dca.domain.errors import StaleWrite
+from dca.domain.fees import FeeRates
+from dca.domain.folding import folded, observe
+from dca.domain.money import ZERO, plain
+from dca.domain.order import Execution, Order, OrderStatus, Side, VenueOrder, is_ours, move
+from dca.domain.position import Fill, fold, gross
+from dca.domain.record import Event, Message
+from dca.ports import Clock, Store, T, Tx
+
+log = logging.getLogger(__name__)
+ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What recording changed. `order` is None when the order is not in the journal.
+
+    `missing` is the quantity the venue counts as filled but of which no execution is stored yet;
+    `ended` is true when this made the order end, `changed` when any row was written.
+    """
+
+    order: Order | None
+    asset_id: int | None = None
+    missing: Decimal = ZERO
+    ended: bool = False
+    changed: bool = False
+
+
+class Recorder:
+    """Writes what the venue shows, one transaction for one thing that happened."""
+
+    def __init__(self, store: Store, clock: Clock, fees: FeeRates) -> None:
+        self._store = store
+        self._clock = clock
+        self._fees = fees
+
+    def record(self, seen: VenueOrder, executions: Sequence[Execution] = (), *, source: str) -> Recorded:
+        """Order, fills and cycle show what the venue showed. Repeating it changes nothing.
+
+        Raises StoreUnavailable; then nothing is written and the same call may be repeated.
+        """
+        result = self._write(lambda tx: self._record(tx, seen, executions, source))
+        if result.order is None:
+            self._unknown(seen, source)
+        return result
+
+    def refuse(self, key: str, why: str, *, status: OrderStatus = OrderStatus.REJECTED) -> Recorded:
+        """The order is over without the venue ever having had it."""
+        return self._write(lambda tx: self._refuse(tx, key, why, status))
+
+    def mark_unclear(self, key: str) -> None:
+        """From now on no refusal can end the order; only what the venue shows can."""
+
+        def mark(tx: Tx) -> None:
+            order = tx.order(key)
+            if order is not None and not order.unclear:
+                tx.update_order(replace(order, unclear=True, updated_at=self._clock.now()))
+
+        self._write(mark)
+
+    def correct_fee(self, key: str, fee: Decimal) -> Recorded:
+        """The coin fee of the ended buy `key` is `fee` in total, as the position showed it."""
+        return self._write(lambda tx: self._correct_fee(tx, key, fee))
+
+    def _write(self, work: Callable[[Tx], T]) -> T:
+        crossing("before_record")
+        for _ in range(ATTEMPTS):
+            try:
+                result = self._store.write(work)
+            except StaleWrite:
+                # Somebody else recorded something on the same rows: read again, decide again.
+                continue
+            crossing("after_record")
+            return result
+        raise StaleWrite(f"lost {ATTEMPTS} races for the same rows in a row")
+
+    def _record(self, tx: Tx, seen: VenueOrder, executions: Sequence[Execution], source: str) -> Recorded:
+        found = tx.order_with_situation(seen.key)
+        if found is None:
+            return Recorded(None)
+        order, cycle, asset = found
+        now = self._clock.now()
+        fills = tx.fills_of(cycle.id)
+        new = [fill for fill in self._fills(order, executions) if tx.insert_fill(fill)]
+        fills += new
+        known = gross(fill for fill in fills if fill.order_key == order.key)
+        after = observe(order, seen, known, now)
+        missing = max(after.filled_qty - known, ZERO)
+        if after is order and not new:
+            return Recorded(order, asset.id, missing)
+        stored = tx.update_order(after) if after is not order else order
+        self._settle(tx, asset, cycle, stored, fills, new, now)
+        tx.add_event(_order_event(asset, stored, new, seen, source, now))
+        _log_order(stored, new, source)
+        return Recorded(stored, asset.id, missing, order.live and not stored.live, changed=True)
+
+    def _fills(self, order: Order, executions: Sequence[Execution]) -> list[Fill]:
+        side = order.intent.side
+        return [
+            Fill(
+                id=execution.id,
+                order_key=order.key,
+                cycle_id=order.intent.cycle_id,
+                side=side,
+                qty=execution.qty,
+                price=execution.price,
+                fee=self._fees.estimate(side, execution.qty, execution.price),
+                cum_qty=execution.cum_qty,
+                at=execution.at,
+            )
+            for execution in executions
+        ]
+
+    def _settle(
+        self,
+        tx: Tx,
+        asset: Asset,
+        cycle: Cycle,
+        order: Order,
+        fills: Sequence[Fill],
+        new: Sequence[Fill],
+        now: datetime,
+    ) -> None:
+        """The cycle is folded anew. A finished one never changes: coins that turn up halt the asset."""
+        if cycle.finished:
+            if new:
+                self._halt(tx, asset, f"order {order.key} filled after its cycle was {cycle.status}", now)
+            return
+        after = folded(cycle, tx.orders_of(cycle.id), fills, now)
+        if after is cycle:
+            return
+        check_move(cycle, after.status)
+        tx.update_cycle(after)
+        if after.status is CycleStatus.COMPLETE:
+            self._complete(tx, asset, after, fills, now)
+
+    def _halt(self, tx: Tx, asset: Asset, why: str, now: datetime) -> None:
+        tx.update_asset(replace(asset, halted_reason=why, updated_at=now))
+        tx.add_event(Event(name="asset_halted", at=now, reason=why, asset_id=asset.id))
+        tx.add_message(Message(key=f"halted:{asset.id}:{why}"[:190], name="asset_halted", text=why, at=now))
+        log.error("asset_halted", extra={"symbol": asset.asset_symbol, "reason": why})
+
+    def _complete(self, tx: Tx, asset: Asset, cycle: Cycle, fills: Sequence[Fill], now: datetime) -> None:
+        tx.update_asset(replace(asset, last_sell_price=cycle.sell_price, updated_at=now))
+        tx.insert_cycle(asset.id, CycleStatus.COOLDOWN, at=now)
+        position = fold(fills)
+        profit = position.proceeds - position.cost
+        numbers = {
+            "profit_usd": plain(profit),
+            "cost_usd": plain(position.cost),
+            "proceeds_usd": plain(position.proceeds),
+            "dust": plain(cycle.quantity),
+            "safety_orders": cycle.safety_orders,
+        }
+        text = f"{asset.asset_symbol}: cycle {cycle.id} complete, {profit:+.2f} USD"
+        tx.add_event(
+            Event(
+                name="cycle_completed",
+                at=now,
+                reason=text,
+                asset_id=asset.id,
+                cycle_id=cycle.id,
+                data=numbers,
+            )
+        )
+        tx.add_message(Message(key=f"completed:c{cycle.id}", name="take_profit", text=text, at=now))
+        log.info("cycle_completed", extra={"symbol": asset.asset_symbol, "cycle_id": cycle.id, **numbers})
+
+    def _refuse(self, tx: Tx, key: str, why: str, status: OrderStatus) -> Recorded:
+        found = tx.order_with_situation(key)
+        if found is None:
+            return Recorded(None)
+        order, _, asset = found
+        if order.status is not OrderStatus.IN_FLIGHT or (order.unclear and status is OrderStatus.REJECTED):
+            return Recorded(order, asset.id)
+        now = self._clock.now()
+        stored = tx.update_order(move(order, status, at=now, detail=why))
+        tx.add_event(_order_event(asset, stored, [], None, why, now))
+        log.warning(f"order_{status}", extra={"key": key, "reason": why})
+        return Recorded(stored, asset.id, ended=True, changed=True)
+
+    def _correct_fee(self, tx: Tx, key: str, fee: Decimal) -> Recorded:
+        found = tx.order_with_situation(key)
+        if found is None:
+            return Recorded(None)
+        order, cycle, asset = found
+        fills = tx.fills_of(cycle.id)
+        mine = [fill for fill in fills if fill.order_key == key]
+        now = self._clock.now()
+        correction = Fill(
+            id=fee_fill_id(key),
+            order_key=key,
+            cycle_id=cycle.id,
+            side=Side.BUY,
+            qty=ZERO,
+            price=ZERO,
+            fee=fee - sum((fill.fee for fill in mine), ZERO),
+            cum_qty=ZERO,
+            at=now,
+        )
+        if cycle.finished or not tx.insert_fill(correction):
+            return Recorded(order, asset.id)
+        self._settle(tx, asset, cycle, order, [*fills, correction], [correction], now)
+        return Recorded(order, asset.id, changed=True)
+
+    def _unknown(self, seen: VenueOrder, source: str) -> None:
+        ours = is_ours(seen.key, self._store.install)
+        name = "order_not_journaled" if ours else "order_not_ours"
+        level = logging.ERROR if ours else logging.WARNING
+        log.log(level, name, extra={"key": seen.key, "symbol": seen.symbol, "source": source})
+
+
+def fee_fill_id(key: str) -> str:
+    """The id under which the correction of an order's fee is stored; it is made once."""
+    return f"fee:{key}"
+
+
+def _order_event(
+    asset: Asset, order: Order, new: Sequence[Fill], seen: VenueOrder | None, source: str, now: datetime
+) -> Event:
+    data: dict[str, Any] = {"filled_qty": plain(order.filled_qty)}
+    if seen is not None:
+        data |= {"venue_id": seen.venue_id, "venue_status": str(seen.status), "source": source}
+    if new:
+        data["fills"] = [{"id": fill.id, "qty": plain(fill.qty), "price": plain(fill.price)} for fill in new]
+    return Event(
+        name=f"order_{order.status}",
+        at=now,
+        reason=order.detail or order.intent.reason,
+        asset_id=asset.id,
+        cycle_id=order.intent.cycle_id,
+        order_key=order.key,
+        data=data,
+    )
+
+
+def _log_order(order: Order, new: Sequence[Fill], source: str) -> None:
+    log.info(
+        f"order_{order.status}",
+        extra={
+            "key": order.key,
+            "filled_qty": plain(order.filled_qty),
+            "new_fills": len(new),
+            "source": source,
+        },
+    )

@@ -1,0 +1,202 @@
+"""The DCA rules: one cycle, one quote, one instant -> one decision with its reason."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+from dca.domain.asset import Asset
+from dca.domain.cycle import Cycle, CycleStatus
+from dca.domain.market import Quote
+from dca.domain.money import ONE, ZERO, percent, plain
+from dca.domain.order import Purpose
+from dca.strategy.exits import floor_price, take_profit_price, trailing_price
+from dca.strategy.ladder import deviation_pct, spend
+
+_STEP = Decimal("0.00000001")
+
+
+class Wait(NamedTuple):
+    """Nothing is to be done, because of `code`: the market shows `seen` where `wanted` is needed."""
+
+    code: str
+    seen: Decimal | None = None
+    wanted: Decimal | None = None
+
+    @property
+    def reason(self) -> str:
+        return _reason(self.code, self.seen, self.wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Buy:
+    """Buy for `spend` USD, at no more than `limit`; step 0 is the base order."""
+
+    purpose: Purpose
+    step: int
+    spend: Decimal
+    limit: Decimal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sell:
+    """Sell everything the cycle owns."""
+
+    qty: Decimal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Follow the price up: `peak` is the highest bid, and must be stored before it is used."""
+
+    peak: Decimal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopTrailing:
+    """The bid fell through the floor: hold the position and watch again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """The cooldown is over."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A buy that rested too long is canceled; a fresh one follows at the price there is then."""
+
+    venue_id: str
+    reason: str
+
+
+Action = Buy | Sell | Trail | StopTrailing | Wake | Cancel
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What decisions need beside the asset's own rules.
+
+    `taker_fee` is a ratio; a buy that has rested for `stale_after` is canceled, because Alpaca
+    takes no `day` orders for crypto.
+    """
+
+    taker_fee: Decimal = ZERO
+    stale_after: timedelta = timedelta(minutes=5)
+
+
+def decide(cycle: Cycle, asset: Asset, quote: Quote, now: datetime, terms: Terms) -> Action | Wait:
+    """What the rules want for `cycle` at `quote`. Buys look at the ask, sells at the bid.
+
+    A disabled asset buys nothing more; what it holds is still sold by its rules.
+    """
+    status = cycle.status
+    if asset.halted_reason is not None:
+        return Wait("asset_halted")
+    if status is CycleStatus.WATCHING:
+        if cycle.quantity > 0:
+            return _holding(cycle, asset, quote, terms.taker_fee)
+        return _flat(asset, quote)
+    if status is CycleStatus.TRAILING:
+        return _trailing(cycle, asset, quote, terms.taker_fee)
+    if status is CycleStatus.COOLDOWN:
+        return _resting(cycle, asset, quote, now)
+    if status is CycleStatus.BUYING:
+        return _buying(cycle, now, terms.stale_after)
+    return Wait("cycle_finished" if cycle.finished else "order_working")
+
+
+def _buying(cycle: Cycle, now: datetime, stale_after: timedelta) -> Action | Wait:
+    since = cycle.latest_order_created_at
+    if cycle.latest_order_id is None or since is None or now - since < stale_after:
+        return Wait("order_working")
+    why = f"the buy has rested for {stale_after.total_seconds():g} s"
+    return Cancel(cycle.latest_order_id, why)
+
+
+def _flat(asset: Asset, quote: Quote) -> Action | Wait:
+    if not asset.is_enabled:
+        return Wait("asset_disabled")
+    amount = spend(asset.rules, 0)
+    return Buy(Purpose.BASE, 0, amount, quote.ask, f"watching without a position: base order at {quote.ask}")
+
+
+def _holding(cycle: Cycle, asset: Asset, quote: Quote, taker_fee: Decimal) -> Action | Wait:
+    trigger = safety_trigger(cycle, asset)
+    if trigger is not None and quote.ask <= trigger:
+        step = cycle.safety_orders + 1
+        why = f"ask {quote.ask} is at or below {_show(trigger)}: safety order {step}"
+        return Buy(Purpose.SAFETY, step, spend(asset.rules, step), quote.ask, why)
+    target = take_profit_price(cycle.average_purchase_price, asset.rules, taker_fee)
+    if quote.bid >= target:
+        why = f"bid {quote.bid} is at or above the take profit {_show(target)}"
+        return Trail(quote.bid, why) if asset.rules.ttp_enabled else Sell(cycle.quantity, why)
+    if trigger is None:
+        code = "asset_disabled_holding" if not asset.is_enabled else "ladder_used"
+        return Wait(code, quote.bid, target)
+    return Wait("between", quote.ask, trigger)
+
+
+def safety_trigger(cycle: Cycle, asset: Asset) -> Decimal | None:
+    """The ask at which the next safety order is due; None when there is no next one."""
+    last = cycle.last_order_fill_price
+    if not asset.is_enabled or last is None or cycle.safety_orders >= asset.rules.max_safety_orders:
+        return None
+    return last * (ONE - percent(deviation_pct(asset.rules, cycle.safety_orders + 1)))
+
+
+def _trailing(cycle: Cycle, asset: Asset, quote: Quote, taker_fee: Decimal) -> Action | Wait:
+    peak = cycle.highest_trailing_price
+    if peak is None or quote.bid > peak:
+        return Trail(quote.bid, f"bid {quote.bid} is a new peak")
+    floor = floor_price(cycle.average_purchase_price, taker_fee)
+    if quote.bid < floor:
+        return StopTrailing(f"bid {quote.bid} fell below the break-even floor {_show(floor)}")
+    trigger = trailing_price(peak, asset.rules)
+    if quote.bid <= trigger:
+        return Sell(cycle.quantity, f"bid {quote.bid} fell from the peak {peak} to {_show(trigger)}")
+    return Wait("trailing", quote.bid, trigger)
+
+
+def _resting(cycle: Cycle, asset: Asset, quote: Quote, now: datetime) -> Action | Wait:
+    since = cycle.previous_completed_at or cycle.created_at
+    if now >= since + timedelta(seconds=asset.rules.cooldown_period):
+        return Wake(f"the cooldown of {asset.rules.cooldown_period} s is over")
+    drop = asset.rules.buy_order_price_deviation_percent
+    if asset.last_sell_price is None or drop <= 0:
+        return Wait("cooling_down")
+    trigger = asset.last_sell_price * (ONE - percent(drop))
+    if quote.ask <= trigger:
+        return Wake(f"ask {quote.ask} is at or below {_show(trigger)}: early restart")
+    return Wait("cooling_down", quote.ask, trigger)
+
+
+_SENTENCES = {
+    "asset_halted": "the asset is halted until a person resumes it",
+    "asset_disabled": "the asset is disabled and holds nothing",
+    "asset_disabled_holding": "the asset is disabled: no more buys; bid {seen} has not reached {wanted}",
+    "ladder_used": "every safety order is used; bid {seen} has not reached the take profit {wanted}",
+    "between": "ask {seen} is above the next safety order at {wanted}, and below the take profit",
+    "trailing": "trailing: bid {seen} is above the selling price {wanted}",
+    "cooling_down": "cooling down",
+    "cycle_finished": "the cycle is finished",
+    "order_working": "an order of this cycle is working",
+}
+
+
+def _reason(code: str, seen: Decimal | None, wanted: Decimal | None) -> str:
+    def text(value: Decimal | None) -> str:
+        return "-" if value is None else _show(value)
+
+    return _SENTENCES.get(code, code).format(seen=text(seen), wanted=text(wanted))
+
+
+def _show(price: Decimal) -> str:
+    return plain(price.quantize(_STEP))
