@@ -41,3 +41,23 @@ class ScaledClock:
     def wall_seconds_until(self, instant: datetime) -> float:
         """Real seconds until `now` shows `instant`; negative once it has."""
         return (instant - self.now()).total_seconds() / self.speed
+
+
+class ManualClock:
+    """A clock that stands still until it is moved: for simulations and tests."""
+
+    def __init__(self, start: datetime) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._now.timestamp()
+
+    def span(self, seconds: float) -> timedelta:
+        return timedelta(seconds=seconds)
+
+    def move(self, seconds: float) -> None:
+        """`now` is `seconds` later."""
+        self._now += timedelta(seconds=seconds)
