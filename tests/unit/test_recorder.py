@@ -285,7 +285,7 @@ def test_the_measured_fee_replaces_the_estimate_once(desk: Desk) -> None:
     desk.journal(wish)
     desk.see(filled(wish))
     for _ in range(2):
-        desk.recorder.correct_fee(wish.key, D("0.0000015"))
+        desk.recorder.correct_fees(desk.cycle_id, {wish.key: D("-0.000001")})
     assert desk.cycle.quantity == D("0.0009985")
     desk.see(filled(wish))
     assert desk.cycle.quantity == D("0.0009985")

@@ -27,12 +27,14 @@ def observe(order: Order, seen: VenueOrder, known: Decimal, at: datetime) -> Ord
     target = _target(order, seen, filled, known)
     if target is order.status or target not in MOVES[order.status]:
         target = order.status
-    average = seen.filled_avg_price if seen.filled_qty >= order.filled_qty else order.filled_avg_price
+    average = order.filled_avg_price
+    if seen.filled_avg_price is not None and seen.filled_qty >= order.filled_qty:
+        average = seen.filled_avg_price.quantize(AVERAGE_STEP)
     changed = replace(
         order,
         status=target,
         filled_qty=filled,
-        filled_avg_price=average if average is not None else order.filled_avg_price,
+        filled_avg_price=average,
         venue_id=order.venue_id or seen.venue_id,
     )
     return order if changed == order else replace(changed, updated_at=at)
@@ -75,7 +77,8 @@ def _with_status(
     sell_price = average_price(fill for fill in fills if fill.side is Side.SELL)
     in_flight = any(order.live for order in orders)
     if sell_price is not None and not in_flight and _is_dust(cycle.quantity, sell_price):
-        return replace(cycle, status=CycleStatus.COMPLETE, completed_at=at, sell_price=sell_price)
+        price = sell_price.quantize(AVERAGE_STEP)
+        return replace(cycle, status=CycleStatus.COMPLETE, completed_at=at, sell_price=price)
     if cycle.status in (CycleStatus.BUYING, CycleStatus.SELLING):
         return replace(cycle, status=CycleStatus.WATCHING, highest_trailing_price=None)
     return cycle
@@ -113,3 +116,21 @@ def committed(orders: Iterable[Order], fills: Iterable[Fill]) -> Decimal:
         if order.live and order.intent.side is Side.BUY and order.intent.limit is not None:
             spent += (order.intent.qty - order.filled_qty) * order.intent.limit
     return spent
+
+
+def fee_fill_id(key: str) -> str:
+    """The id under which the correction of an order's fee is stored; it is made once."""
+    return f"fee:{key}"
+
+
+def unmeasured_buys(orders: Iterable[Order], fills: Sequence[Fill]) -> list[Order]:
+    """Ended buys with fills whose coin fee is still an estimate."""
+    stored = {fill.id for fill in fills}
+    return [
+        order
+        for order in orders
+        if order.intent.side is Side.BUY
+        and not order.live
+        and fee_fill_id(order.key) not in stored
+        and _filled(order, fills)
+    ]

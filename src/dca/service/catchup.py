@@ -1,14 +1,17 @@
 """Catching up: what the streams may have missed is asked for and recorded like anything else."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
-from dca.domain.fees import FeeRates
+from dca.domain.fees import COIN_STEP, FeeRates
+from dca.domain.folding import unmeasured_buys
 from dca.domain.money import ZERO
-from dca.domain.order import Order, OrderStatus, Side, is_ours
-from dca.domain.position import Fill, gross
+from dca.domain.order import Order, OrderStatus, is_ours
+from dca.domain.position import gross
 from dca.ports import Broker, Clock, Store, Tx
-from dca.service.recorder import Recorded, Recorder, fee_fill_id
+from dca.service.recorder import Recorded, Recorder
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +40,8 @@ class CatchUp:
         for seen in self._broker.open_orders():
             if is_ours(seen.key, self._store.install) and seen.key not in known:
                 self._recorder.record(seen, source="catch_up")
-        for key in self._store.read(_uncorrected):
-            self.fee(key)
+        for cycle_id in self._store.read(_unmeasured):
+            self.fees(cycle_id)
 
     def order(self, key: str) -> Recorded:
         """The order `key` is recorded as the venue shows it.
@@ -68,55 +71,69 @@ class CatchUp:
             order.key, "the venue does not know it after the grace time", status=OrderStatus.LOST
         )
 
-    def fee(self, key: str) -> None:
-        """The coin fee of the ended buy `key` is what the position shows was taken.
+    def fees(self, cycle_id: int) -> None:
+        """The coin fees of a cycle's ended buys are what the position shows was taken.
 
         The venue's fills carry no fee (alpaca-facts, crypto fees), and which rate applies depends
         on how the order met the book, so what is owned is measured: position minus what our books
-        say. A difference that a fee cannot explain is left alone, as drift for a person to see.
+        say. A difference that fees cannot explain is left alone, as drift for a person to see.
         """
-        found = self._store.read(lambda tx: _owned(tx, key))
+        found = self._store.read(lambda tx: _unmeasured_of(tx, cycle_id))
         if found is None:
             return
-        symbol, owned, fills = found
+        symbol, owned, buys = found
         held = self._broker.holding(symbol).qty
-        estimate = sum((fill.fee for fill in fills), ZERO)
+        estimate = sum((buy.fee for buy in buys), ZERO)
         fee = estimate - (held - owned)
-        if ZERO <= fee <= FeeRates.HIGHEST * gross(fills):
-            self._recorder.correct_fee(key, fee)
+        if ZERO <= fee <= FeeRates.HIGHEST * sum((buy.qty for buy in buys), ZERO):
+            self._recorder.correct_fees(cycle_id, shared(fee - estimate, buys))
             return
         log.warning("position_differs", extra={"symbol": symbol, "held": str(held), "owned": str(owned)})
         if fee < ZERO:
-            # More coins than ours are there: whose they are no fee can tell, so the estimate stays.
-            self._recorder.correct_fee(key, estimate)
+            # More coins than ours are there: whose they are no fee can tell, so the estimates stay.
+            self._recorder.correct_fees(cycle_id, shared(ZERO, buys))
 
 
-def _owned(tx: Tx, key: str) -> tuple[str, Decimal, list[Fill]] | None:
-    """Symbol, what all cycles of its asset own, and the fills of `key`; None while it is not quiet."""
-    found = tx.order_with_situation(key)
-    if found is None:
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """An ended buy whose fee is still an estimate: gross coins and the estimate."""
+
+    key: str
+    qty: Decimal
+    fee: Decimal
+
+
+def shared(correction: Decimal, buys: Sequence[Bought]) -> dict[str, Decimal]:
+    """`correction` spread over `buys` in proportion to their estimates, to the last digit."""
+    total = sum((buy.fee for buy in buys), ZERO)
+    left = correction
+    parts = {}
+    for buy in buys[:-1]:
+        parts[buy.key] = (correction * buy.fee / total).quantize(COIN_STEP) if total else ZERO
+        left -= parts[buy.key]
+    return {**parts, buys[-1].key: left}
+
+
+def _unmeasured_of(tx: Tx, cycle_id: int) -> tuple[str, Decimal, list[Bought]] | None:
+    """Symbol, what all cycles of its asset own, and the unmeasured buys; None while it is not quiet."""
+    cycle = tx.cycle(cycle_id)
+    orders = tx.orders_of(cycle_id)
+    if cycle is None or cycle.finished or any(order.live for order in orders):
         return None
-    order, cycle, asset = found
-    if cycle.finished or any(other.live for other in tx.orders_of(cycle.id)):
-        return None
-    fills = [fill for fill in tx.fills_of(cycle.id) if fill.order_key == order.key]
-    return asset.asset_symbol, tx.owned(asset.id), fills
+    fills = tx.fills_of(cycle_id)
+    bought = []
+    for order in unmeasured_buys(orders, fills):
+        mine = [fill for fill in fills if fill.order_key == order.key]
+        bought.append(Bought(order.key, gross(mine), sum((fill.fee for fill in mine), ZERO)))
+    return (orders[0].intent.symbol, tx.owned(cycle.asset_id), bought) if bought else None
 
 
-def _uncorrected(tx: Tx) -> list[str]:
-    """Keys of ended buys of unfinished cycles whose fee was never measured."""
-    keys = []
-    for situation in tx.situations():
-        if situation.cycle is None or situation.cycle.quantity <= 0:
-            continue
-        fills = tx.fills_of(situation.cycle.id)
-        measured = {fill.id for fill in fills}
-        for order in tx.orders_of(situation.cycle.id):
-            bought = order.intent.side is Side.BUY and not order.live
-            if (
-                bought
-                and fee_fill_id(order.key) not in measured
-                and any(fill.order_key == order.key for fill in fills)
-            ):
-                keys.append(order.key)
-    return keys
+def _unmeasured(tx: Tx) -> list[int]:
+    """Unfinished cycles with buys whose fee was never measured."""
+    return [
+        situation.cycle.id
+        for situation in tx.situations()
+        if situation.cycle is not None
+        and situation.cycle.quantity > 0
+        and unmeasured_buys(tx.orders_of(situation.cycle.id), tx.fills_of(situation.cycle.id))
+    ]

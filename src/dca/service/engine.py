@@ -172,6 +172,8 @@ class Engine:
         watched.hold_until = outcome.hold_until
         if outcome.ask is not None:
             self._spawn(self._ask(outcome.ask))
+        if outcome.measure is not None:
+            self._start(watched, self._measure_fees(watched, outcome.measure))
         if outcome.reconcile:
             self._reconcile.set()
 
@@ -279,13 +281,13 @@ class Engine:
         if watched is None or not result.changed:
             return
         if result.ended and order.intent.side is Side.BUY and order.filled_qty > 0:
-            self._start(watched, self._measure_fee(watched, order.key))
+            self._start(watched, self._measure_fees(watched, order.intent.cycle_id))
         else:
             self._start(watched, self._reload_one(watched))
 
-    async def _measure_fee(self, watched: Watched, key: str) -> None:
+    async def _measure_fees(self, watched: Watched, cycle_id: int) -> None:
         try:
-            await self._call(lambda: self.catch_up.fee(key))
+            await self._call(lambda: self.catch_up.fees(cycle_id))
         finally:
             await self._reload_one(watched)
 

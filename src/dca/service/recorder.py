@@ -4,7 +4,7 @@ Trade updates, answers to orders and what REST shows when catching up all come t
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -15,7 +15,7 @@ from dca.domain.asset import Asset
 from dca.domain.cycle import Cycle, CycleStatus, check_move
 from dca.domain.errors import StaleWrite
 from dca.domain.fees import FeeRates
-from dca.domain.folding import folded, observe
+from dca.domain.folding import fee_fill_id, folded, observe
 from dca.domain.money import ZERO, plain
 from dca.domain.order import Execution, Order, OrderStatus, Side, VenueOrder, is_ours, move
 from dca.domain.position import Fill, fold, gross
@@ -73,9 +73,9 @@ class Recorder:
 
         self._write(mark)
 
-    def correct_fee(self, key: str, fee: Decimal) -> Recorded:
-        """The coin fee of the ended buy `key` is `fee` in total, as the position showed it."""
-        return self._write(lambda tx: self._correct_fee(tx, key, fee))
+    def correct_fees(self, cycle_id: int, corrections: Mapping[str, Decimal]) -> None:
+        """The coin fee of each ended buy is its estimate plus its correction, once and for ever."""
+        self._write(lambda tx: self._correct_fees(tx, cycle_id, corrections))
 
     def _write(self, work: Callable[[Tx], T]) -> T:
         crossing("before_record")
@@ -194,40 +194,34 @@ class Recorder:
         log.warning(f"order_{status}", extra={"key": key, "reason": why})
         return Recorded(stored, asset.id, ended=True, changed=True)
 
-    def _correct_fee(self, tx: Tx, key: str, fee: Decimal) -> Recorded:
-        found = tx.order_with_situation(key)
-        if found is None:
-            return Recorded(None)
-        order, cycle, asset = found
-        fills = tx.fills_of(cycle.id)
-        mine = [fill for fill in fills if fill.order_key == key]
+    def _correct_fees(self, tx: Tx, cycle_id: int, corrections: Mapping[str, Decimal]) -> None:
         now = self._clock.now()
-        correction = Fill(
-            id=fee_fill_id(key),
-            order_key=key,
-            cycle_id=cycle.id,
-            side=Side.BUY,
-            qty=ZERO,
-            price=ZERO,
-            fee=fee - sum((fill.fee for fill in mine), ZERO),
-            cum_qty=ZERO,
-            at=now,
-        )
-        if cycle.finished or not tx.insert_fill(correction):
-            return Recorded(order, asset.id)
-        self._settle(tx, asset, cycle, order, [*fills, correction], [correction], now)
-        return Recorded(order, asset.id, changed=True)
+        new = [
+            Fill(
+                id=fee_fill_id(key),
+                order_key=key,
+                cycle_id=cycle_id,
+                side=Side.BUY,
+                qty=ZERO,
+                price=ZERO,
+                fee=correction,
+                cum_qty=ZERO,
+                at=now,
+            )
+            for key, correction in corrections.items()
+        ]
+        found = tx.order_with_situation(new[0].order_key)
+        if found is None or found[1].finished:
+            return
+        stored = [fill for fill in new if tx.insert_fill(fill)]
+        order, cycle, asset = found
+        self._settle(tx, asset, cycle, order, tx.fills_of(cycle_id), stored, now)
 
     def _unknown(self, seen: VenueOrder, source: str) -> None:
         ours = is_ours(seen.key, self._store.install)
         name = "order_not_journaled" if ours else "order_not_ours"
         level = logging.ERROR if ours else logging.WARNING
         log.log(level, name, extra={"key": seen.key, "symbol": seen.symbol, "source": source})
-
-
-def fee_fill_id(key: str) -> str:
-    """The id under which the correction of an order's fee is stored; it is made once."""
-    return f"fee:{key}"
 
 
 def _order_event(

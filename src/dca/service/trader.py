@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from dca.domain.cycle import Cycle
 from dca.domain.errors import Rejected, StaleWrite, Unauthorized, Unavailable
-from dca.domain.folding import DUST_USD, committed
+from dca.domain.folding import DUST_USD, committed, unmeasured_buys
 from dca.domain.market import Instrument, Quote
 from dca.domain.money import ceil_to, plain
 from dca.domain.order import Intent, Order, OrderStatus, Purpose, Side, order_key
@@ -29,6 +29,7 @@ LONGEST_PAUSE = timedelta(hours=1)
 POSITION_PAUSE = timedelta(minutes=5)
 ASK_AGAIN_S = 0.5
 CANCEL_AGAIN_S = 10.0
+MEASURE_S = 60.0
 HALTED_FLAG = "halted"
 
 
@@ -37,13 +38,15 @@ class Outcome:
     """What came of acting on a quote.
 
     `hold_until`: no new decision for this asset before then, because it would be the same one.
-    `ask`: the key of an order whose fate the venue must be asked. `reconcile`: what the venue
-    answered contradicts our books, so everything should be caught up.
+    `ask`: the key of an order whose fate the venue must be asked. `measure`: the id of
+    the cycle whose coin fees must be measured first. `reconcile`: what the venue answered contradicts our
+    books, so everything should be caught up.
     """
 
     reason: str
     hold_until: datetime | None = None
     ask: str | None = None
+    measure: int | None = None
     reconcile: bool = False
 
 
@@ -112,6 +115,10 @@ class Trader:
         paused = paused_until(brief.orders)
         if paused is not None and now < paused:
             return Outcome(f"paused after a refusal until {paused:%H:%M:%S}", hold_until=paused)
+        unmeasured = self._unmeasured(brief, now) if isinstance(decision, Sell) else None
+        if unmeasured is not None:
+            hold = now + self.clock.span(ASK_AGAIN_S)
+            return Outcome(f"the fee of {unmeasured} is not measured yet", hold_until=hold, measure=cycle.id)
         instrument = self.instruments.get(quote.symbol)
         if instrument is None:
             return Outcome(f"the venue does not list {quote.symbol}", hold_until=now + LONGEST_PAUSE)
@@ -125,6 +132,14 @@ class Trader:
             if blocked is not None:
                 return blocked
         return self._place(answer, brief.situation)
+
+    def _unmeasured(self, brief: _Brief, now: datetime) -> str | None:
+        """A buy whose fee is still an estimate: its true coins are known first, so that none stay
+        behind. An exit does not wait for that longer than MEASURE_S."""
+        for order in unmeasured_buys(brief.orders, brief.fills):
+            if now - order.updated_at < self.clock.span(MEASURE_S):
+                return order.key
+        return None
 
     def _cancel(self, brief: _Brief, decision: Cancel) -> Outcome:
         """The cancel was asked for; what became of the order the venue will show, or is asked."""

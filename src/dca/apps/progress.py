@@ -1,0 +1,128 @@
+"""What a person sees while recorded days are traded: a live view, or plain lines without a terminal."""
+
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from dca.domain.cycle import Cycle
+from dca.domain.record import Event
+from dca.ports import Situation, Store, Tx
+from dca.strategy.dca import safety_trigger
+from dca.strategy.ladder import ladder
+
+State = dict[str, Any]
+DECISIONS = frozenset(
+    {"order_journaled", "cycle_completed", "order_denied", "asset_halted", "position_exists"}
+)
+LINE_EVERY = 0.1
+
+
+class Progress(Protocol):
+    def __enter__(self) -> Any: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, state: State, store: Store) -> None:
+        """The state of the exchange and of the books, as they are now."""
+
+
+def _look(store: Store) -> tuple[list[Situation], list[Event], int]:
+    def read(tx: Tx) -> tuple[list[Situation], list[Event], int]:
+        done = sum(cycle.finished for cycle in tx.cycles())
+        events = [event for event in tx.events(limit=60) if event.name in DECISIONS]
+        return tx.situations(), events[:6], done
+
+    return store.read(read)
+
+
+class Plain:
+    """One line for every tenth of the replay."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._next = 0.0
+
+    def __enter__(self) -> "Plain":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def show(self, state: State, store: Store) -> None:
+        done = float(state["progress"])
+        if done < self._next:
+            return
+        self._next = done - done % LINE_EVERY + LINE_EVERY
+        situations, _, completed = _look(store)
+        for situation in situations:
+            line = f"{done:4.0%}  {_price_line(state, situation)}  {completed} cycles completed"
+            self._console.print(line, highlight=False)
+
+
+class Screen:
+    """A view that is redrawn in place: replay, price, position, ladder, last decisions."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> "Screen":
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def show(self, state: State, store: Store) -> None:
+        situations, events, completed = _look(store)
+        parts: list[Any] = [
+            ProgressBar(total=1.0, completed=float(state["progress"]), width=60),
+            Text(f"{float(state['progress']):.0%} of the replay, {completed} cycles completed"),
+        ]
+        for situation in situations:
+            parts.append(Text(_price_line(state, situation)))
+            parts.append(_ladder_table(situation))
+        parts.append(_events_table(events))
+        self._live.update(Group(*parts))
+
+
+def _price_line(state: State, situation: Situation) -> str:
+    symbol, cycle = situation.asset.asset_symbol, situation.cycle
+    quote = state["quotes"].get(symbol)
+    price = f"bid {quote['bid']} ask {quote['ask']}" if quote else "no price yet"
+    position = "no cycle" if cycle is None else f"{cycle.status}, {_position(cycle)}"
+    return f"{str(state['now'])[:16]}  {symbol} {price}  {position}"
+
+
+def _position(cycle: Cycle) -> str:
+    if cycle.quantity <= 0:
+        return "no position"
+    return f"{cycle.quantity} at {cycle.average_purchase_price:.2f}, {cycle.safety_orders} safety orders"
+
+
+def _ladder_table(situation: Situation) -> Table:
+    asset, cycle = situation.asset, situation.cycle
+    table = Table("step", "below base", "spend", "state")
+    used = -1 if cycle is None or cycle.quantity <= 0 else cycle.safety_orders
+    trigger = safety_trigger(cycle, asset) if cycle is not None and cycle.quantity > 0 else None
+    for step in ladder(asset.rules):
+        name = "base" if step.step == 0 else str(step.step)
+        waiting = step.step == used + 1 and trigger is not None
+        what = "bought" if step.step <= used else f"at {trigger:.2f}" if waiting else ""
+        table.add_row(name, f"{step.drop_pct:.2f} %", f"{step.spend:.2f}", what)
+    return table
+
+
+def _events_table(events: list[Event]) -> Table:
+    table = Table("at", "decision", "why", title="last decisions")
+    for event in events:
+        table.add_row(f"{event.at:%m-%d %H:%M}", event.name.replace("_", " "), event.reason)
+    return table
