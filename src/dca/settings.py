@@ -22,11 +22,20 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClockSettings:
+    """How the wall's time is mapped onto the time that trading follows; origins None: it is the same."""
+
+    speed: float = 1.0
+    wall_origin: datetime | None = None
+    origin: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that the environment decides. Secrets never show in its text.
 
     `*_s` are seconds: `stale_order_s` and `max_quote_age_s` on the clock that trading follows,
-    every other on the wall. `clock_*` map the wall onto another time (both None: they are the same).
+    every other on the wall.
     `crash_at` names a boundary and a count: the process kills itself there, to show that it may.
     """
 
@@ -46,9 +55,7 @@ class Settings:
     max_quote_age_s: float = 60.0
     max_open_orders: int = 50
     fees: FeeRates = FeeRates()
-    clock_speed: float = 1.0
-    clock_wall_origin: datetime | None = None
-    clock_origin: datetime | None = None
+    clock: ClockSettings = ClockSettings()
     crash_at: tuple[str, int] | None = None
 
 
@@ -66,6 +73,15 @@ def load(environ: Mapping[str, str] | None = None, *, env_file: Path | None = No
     if reader.complaints:
         raise ConfigError("settings: " + "; ".join(reader.complaints))
     return settings
+
+
+def clock(environ: Mapping[str, str] | None = None) -> ClockSettings:
+    """The clock's settings, for commands that need nothing else. Raises ConfigError."""
+    reader = _Reader(os.environ if environ is None else environ)
+    found = _clock(reader)
+    if reader.complaints:
+        raise ConfigError("settings: " + "; ".join(reader.complaints))
+    return found
 
 
 def database_url(environ: Mapping[str, str] | None = None) -> str:
@@ -179,12 +195,18 @@ def _read(reader: _Reader) -> Settings:
             maker=reader.ratio("MAKER_FEE_PCT", FeeRates().maker),
             taker=reader.ratio("TAKER_FEE_PCT", FeeRates().taker),
         ),
-        clock_speed=reader.number("CLOCK_SPEED", 1.0),
-        clock_wall_origin=reader.parsed("CLOCK_WALL_ORIGIN", _instant, "a time with an offset", None),
-        clock_origin=reader.parsed("CLOCK_ORIGIN", _instant, "a time with an offset", None),
+        clock=_clock(reader),
         crash_at=reader.parsed(
             "CRASH_AT", _crossing, "a boundary and a count, such as after_journal:2", None
         ),
+    )
+
+
+def _clock(reader: _Reader) -> ClockSettings:
+    return ClockSettings(
+        speed=reader.number("CLOCK_SPEED", 1.0),
+        wall_origin=reader.parsed("CLOCK_WALL_ORIGIN", _instant, "a time with an offset", None),
+        origin=reader.parsed("CLOCK_ORIGIN", _instant, "a time with an offset", None),
     )
 
 

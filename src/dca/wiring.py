@@ -20,7 +20,7 @@ from dca.service.catchup import CatchUp
 from dca.service.engine import Engine
 from dca.service.recorder import Recorder
 from dca.service.trader import Trader
-from dca.settings import Settings
+from dca.settings import ClockSettings, Settings
 from dca.strategy.dca import Terms
 from dca.strategy.ladder import VENUE_MINIMUM
 
@@ -28,11 +28,15 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 
 
-def clock(settings: Settings) -> Clock:
+def clock_of(settings: ClockSettings) -> Clock:
     """The clock that trading follows."""
-    if settings.clock_wall_origin is None or settings.clock_origin is None:
+    if settings.wall_origin is None or settings.origin is None:
         return SystemClock()
-    return ScaledClock(settings.clock_wall_origin, settings.clock_origin, settings.clock_speed)
+    return ScaledClock(settings.wall_origin, settings.origin, settings.speed)
+
+
+def clock(settings: Settings) -> Clock:
+    return clock_of(settings.clock)
 
 
 def start_logging(name: str, settings: Settings, *, terminal: bool = True) -> None:

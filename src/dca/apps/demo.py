@@ -78,7 +78,7 @@ def watch(offline: Offline, progress: Progress) -> None:
         while True:
             state = offline.control("status")
             progress.show(state, offline.store)
-            if state["ended"]:
+            if state["replay"]["ended"]:
                 return
             if offline.streamer is not None and offline.streamer.poll() is not None:
                 raise DcaError(

@@ -66,6 +66,7 @@ class Offline:
             self.settings = env.load(self.environment, env_file=Path(os.devnull))
             upgrade(self.settings.database_url)
             self.store: Store = wiring.store(self.settings)
+            self.broker = wiring.broker(self.settings)
         except BaseException:
             self._stop_all()
             raise
@@ -164,7 +165,7 @@ class Offline:
             else:
                 answer = requests.post(url, json=body, timeout=CONTROL_TIMEOUT_S)
             answer.raise_for_status()
-            return json.loads(answer.text, parse_float=Decimal)
+            return answer.json()
         except requests.RequestException as error:
             raise Unavailable(f"the paper exchange does not answer: {error}") from error
 

@@ -56,14 +56,14 @@ class Plain:
         return None
 
     def show(self, state: State, store: Store) -> None:
-        done = float(state["progress"])
+        done = float(state["replay"]["progress"])
         if done < self._next:
             return
         self._next = done - done % LINE_EVERY + LINE_EVERY
         situations, _, completed = _look(store)
         for situation in situations:
             line = f"{done:4.0%}  {_price_line(state, situation)}  {completed} cycles completed"
-            self._console.print(line, highlight=False)
+            self._console.print(line, highlight=False, soft_wrap=True)
 
 
 class Screen:
@@ -84,7 +84,7 @@ class Screen:
     def show(self, state: State, store: Store) -> None:
         situations, events, completed = _look(store)
         parts: list[Any] = [
-            ProgressBar(total=1.0, completed=float(state["progress"]), width=60),
+            ProgressBar(total=1.0, completed=float(state["replay"]["progress"]), width=60),
             Text(f"{float(state['progress']):.0%} of the replay, {completed} cycles completed"),
         ]
         for situation in situations:
