@@ -87,8 +87,14 @@ class Offline:
             "CLOCK_ORIGIN": self.start.isoformat(),
         }
 
-    def _start_exchange(self) -> int:
-        command = [sys.executable, "-m", "dca.apps.cli", "paper", "serve", "--port", "0"]
+    def restart_exchange(self) -> None:
+        """The exchange was killed and runs again, on the same port and the same state."""
+        self._exchange.kill()
+        self._exchange.wait()
+        self._start_exchange(self.port)
+
+    def _start_exchange(self, port: int = 0) -> int:
+        command = [sys.executable, "-m", "dca.apps.cli", "paper", "serve", "--port", str(port)]
         command += ["--cash", str(self.cash), "--seed", str(self.seed)]
         command += ["--state", str(self.folder / "exchange.jsonl")]
         if self.replay is not None:
@@ -99,6 +105,7 @@ class Offline:
                 command, env=self._environment, stdout=subprocess.PIPE, stderr=log, cwd=self.folder
             )
         self._processes.append(process)
+        self._exchange = process
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
