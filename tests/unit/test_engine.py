@@ -1,0 +1,271 @@
+"""The engine: quiet quotes cost nothing, a slow outside blocks nothing, a broken part ends it."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal as D
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from build import BTC, rules
+from sqlalchemy import event
+from sqlalchemy.engine import Engine as SqlEngine
+
+from dca.adapters.clock import SystemClock
+from dca.adapters.db.store import SqlStore
+from dca.adapters.venues.sim import SimVenue
+from dca.domain.errors import ConfigError, DcaError, StoreUnavailable
+from dca.domain.fees import FeeRates
+from dca.domain.market import Quote
+from dca.domain.order import TradeUpdate
+from dca.ports import Link, LinkChange
+from dca.risk.review import Limits
+from dca.service import assets, lease
+from dca.service.catchup import CatchUp
+from dca.service.engine import Engine
+from dca.service.recorder import Recorder
+from dca.service.trader import Trader
+from dca.strategy.dca import Terms
+
+SYMBOLS = ["BTC/USD", "ETH/USD"]
+
+
+class Feed:
+    """Both feeds of an engine, moved by the test."""
+
+    def __init__(self) -> None:
+        self.on_quotes: Callable[[Iterable[Quote]], None] | None = None
+        self.on_update: Callable[[TradeUpdate], None] | None = None
+        self.error: Exception | None = None
+
+    def market(self) -> Any:
+        return _Market(self)
+
+    def trades(self) -> Any:
+        return _Trades(self)
+
+
+class _Market:
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+
+    async def run(
+        self, symbols: Sequence[str], on_quotes: Callable[[Iterable[Quote]], None], on_link: LinkChange
+    ) -> None:
+        self.feed.on_quotes = on_quotes
+        on_link(Link.UP, "a test")
+        while self.feed.error is None:
+            await asyncio.sleep(0.01)
+        raise self.feed.error
+
+
+class _Trades:
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+
+    async def run(self, on_update: Callable[[TradeUpdate], None], on_link: LinkChange) -> None:
+        self.feed.on_update = on_update
+        on_link(Link.UP, "a test")
+        await asyncio.Event().wait()
+
+
+class Bench:
+    """An engine on a real database and a simulated venue."""
+
+    def __init__(self, url: str) -> None:
+        self.clock = SystemClock()
+        self.store = SqlStore(url)
+        instruments = {symbol: BTC.__class__(symbol, D("0.0001"), D("1e-9"), D("0.01")) for symbol in SYMBOLS}
+        self.venue = SimVenue(self.clock, instruments, D(10_000), Random(1))
+        for symbol in SYMBOLS:
+            assets.add(self.store, self.clock, symbol, rules(cooldown_period=3600))
+        self.feed = Feed()
+        recorder = Recorder(self.store, self.clock, FeeRates())
+        limits = Limits(max_open_orders=5, max_quote_age=timedelta(seconds=60), min_notional=D(10))
+        self.engine = Engine(
+            store=self.store,
+            broker=self.venue,
+            clock=self.clock,
+            trader=Trader(self.store, self.venue, self.clock, recorder, limits, Terms(D("0.0025"))),
+            recorder=recorder,
+            catch_up=CatchUp(self.store, self.venue, self.clock, recorder, grace_s=60),
+            market=self.feed.market(),
+            trades=self.feed.trades(),
+            lease=lease.take(self.store, self.clock, "streamer:test", "host/1/1", lambda holder: False),
+            reconcile_every_s=20,
+        )
+
+    def quote(self, symbol: str, bid: str) -> Quote:
+        one = Quote(symbol, D(bid), D(bid) + 3, datetime.now(UTC))
+        self.venue.quote(one)
+        return one
+
+    def tell(self) -> None:
+        """The venue's updates reach the engine."""
+        assert self.feed.on_update is not None
+        for update in self.venue.updates:
+            self.feed.on_update(update)
+        self.venue.updates.clear()
+
+
+@pytest.fixture
+def bench(sqlite_url: str) -> Iterable[Bench]:
+    made = Bench(sqlite_url)
+    yield made
+    made.store.close()
+
+
+async def until(holds: Callable[[], bool], what: str) -> None:
+    limit = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < limit, f"waited in vain: {what}"
+        await asyncio.sleep(0.005)
+
+
+def living(bench: Bench, test: Callable[[asyncio.Event], Any]) -> None:
+    """`test` runs beside the engine, which is told to stop afterwards."""
+
+    async def both() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(bench.engine.run(stop))
+        try:
+            await until(lambda: bench.engine.entries_blocked() is None, "entries are free")
+            await test(stop)
+        finally:
+            stop.set()
+            await running
+
+    asyncio.run(both())
+
+
+def test_a_quiet_quote_costs_no_sql_and_no_http(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    statements: list[str] = []
+
+    def count(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    async def test(stop: asyncio.Event) -> None:
+        bought = bench.quote("BTC/USD", "20000")
+        bench.engine.on_quotes([bought])
+        await until(lambda: bool(bench.venue.submitted), "the base order")
+        bench.tell()
+        watched = bench.engine.watched["BTC/USD"]
+        await until(lambda: watched.situation.cycle.quantity > 0 and not watched.jobs, "the fill")  # type: ignore[union-attr]
+        before = len(bench.venue.submitted)
+        event.listen(SqlEngine, "before_cursor_execute", count)
+        monkeypatch.setattr(bench.engine, "broker", None)
+        try:
+            # No await in here: whatever the quotes themselves cost would be counted, nothing else is.
+            pool_before = bench.engine._pool._work_queue.qsize()
+            counted = len(statements)
+            for cent in range(10_000):
+                bench.engine.on_quotes(
+                    [Quote("BTC/USD", D(20_000) + D(cent) / 100, D(20_003) + D(cent) / 100, bought.at)]
+                )
+            assert bench.engine._pool._work_queue.qsize() == pool_before, "nothing was handed to a worker"
+            assert [
+                one for one in statements[counted:] if "dca_heartbeats" not in one and "dca_leases" not in one
+            ] == []
+        finally:
+            event.remove(SqlEngine, "before_cursor_execute", count)
+        assert len(bench.venue.submitted) == before
+        assert "above the next safety order" in watched.explained
+
+    living(bench, test)
+
+
+def test_a_slow_database_does_not_hold_up_the_quotes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    original = bench.store.write
+
+    def slow(work: Any) -> Any:
+        release.wait(10)
+        return original(work)
+
+    async def test(stop: asyncio.Event) -> None:
+        monkeypatch.setattr(bench.store, "write", slow)
+        bench.engine.on_quotes([bench.quote("BTC/USD", "20000")])
+        await asyncio.sleep(0)
+        longest = 0.0
+        for _ in range(200):
+            started = time.monotonic()
+            bench.engine.on_quotes([bench.quote("ETH/USD", "1500")])
+            await asyncio.sleep(0)
+            longest = max(longest, time.monotonic() - started)
+        assert longest < 0.2
+        assert bench.venue.submitted == [], "no journal, no order"
+        release.set()
+        await until(lambda: len(bench.venue.submitted) == 2, "both base orders")
+        bench.tell()
+
+    living(bench, test)
+
+
+def test_an_update_waits_for_a_database_that_is_down(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dca.service.engine.RETRY_S", 0.01)
+    failures = 5
+    original = bench.engine.recorder.record
+
+    def down(*args: Any, **named: Any) -> Any:
+        nonlocal failures
+        if named["source"].startswith("stream") and failures:
+            failures -= 1
+            raise StoreUnavailable("the server has gone away")
+        return original(*args, **named)
+
+    async def test(stop: asyncio.Event) -> None:
+        monkeypatch.setattr(bench.engine.recorder, "record", down)
+        bench.engine.on_quotes([bench.quote("BTC/USD", "20000")])
+        await until(lambda: bool(bench.venue.submitted), "the base order")
+        bench.tell()
+        watched = bench.engine.watched["BTC/USD"]
+        await until(lambda: watched.situation.cycle.quantity > 0, "the fill")  # type: ignore[union-attr]
+        assert failures == 0
+
+    living(bench, test)
+
+
+def test_a_part_that_fails_ends_the_whole(bench: Bench) -> None:
+    async def test() -> None:
+        running = asyncio.create_task(bench.engine.run(asyncio.Event()))
+        await until(lambda: bench.feed.on_quotes is not None, "the market feed")
+        bench.feed.error = ConfigError("insufficient subscription")
+        with pytest.raises(ConfigError, match="insufficient subscription"):
+            await asyncio.wait_for(running, 5)
+
+    asyncio.run(test())
+
+
+def test_another_instance_that_took_over_ends_this_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dca.service.engine.BEAT_S", 0.05)
+
+    async def test() -> None:
+        running = asyncio.create_task(bench.engine.run(asyncio.Event()))
+        await until(lambda: bench.feed.on_quotes is not None, "the market feed")
+        await asyncio.to_thread(
+            lease.take, bench.store, bench.clock, "streamer:test", "host/2/2", lambda holder: False
+        )
+        with pytest.raises(lease.LeaseTaken):
+            await asyncio.wait_for(running, 5)
+
+    asyncio.run(test())
+
+
+def test_an_asset_added_later_is_watched(bench: Bench) -> None:
+    async def test(stop: asyncio.Event) -> None:
+        await asyncio.to_thread(assets.add, bench.store, bench.clock, "SOL/USD", rules())
+        await until(lambda: "SOL/USD" in bench.engine.watched, "the new asset")
+
+    living(bench, test)
+
+
+def test_an_instance_that_cannot_start_waits(sqlite_url: str, tmp_path: Path) -> None:
+    bench = Bench(sqlite_url)
+    assert issubclass(lease.LeaseTaken, DcaError)
+    with pytest.raises(lease.LeaseTaken):
+        lease.take(bench.store, bench.clock, "streamer:test", "host/2/2", lambda holder: True)
+    bench.store.close()
