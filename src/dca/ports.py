@@ -15,6 +15,8 @@ from dca.domain.position import Fill
 from dca.domain.record import Event, Heartbeat, Lease, Message
 
 T = TypeVar("T")
+HALTED = "halted"
+"""The flag that keeps every process from sending orders; its value is the reason."""
 
 
 class Clock(Protocol):
@@ -138,6 +140,21 @@ class Situation:
     cycle: Cycle | None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an asset stands at this moment, for whoever decided on what was read before.
+
+    `cycle_id` and `cycle_version` are those of the unfinished cycle, 0 without one; `open_orders`
+    counts the live orders of the whole account; `halted` is the halt's reason.
+    """
+
+    asset_version: int
+    cycle_id: int
+    cycle_version: int
+    open_orders: int
+    halted: str | None
+
+
 class Tx(Protocol):
     """One transaction's view of the database. Reads raise StoreUnavailable, never guess."""
 
@@ -159,6 +176,9 @@ class Tx(Protocol):
 
     def revision(self) -> dict[int, tuple[int, int, int]]:
         """By asset id: asset version, id and version of the unfinished cycle (0, 0 without one)."""
+
+    def standing(self, asset_id: int) -> Standing | None:
+        """In one statement; None when there is no such asset."""
 
     def cycle(self, cycle_id: int) -> Cycle | None: ...
 
@@ -229,7 +249,7 @@ class Tx(Protocol):
         """The lease is free, if it is still the one that was read."""
 
     def flag(self, name: str) -> str | None:
-        """A switch shared by every process, such as `halted`."""
+        """A switch shared by every process, such as HALTED."""
 
     def set_flag(self, name: str, value: str | None, *, at: datetime) -> None: ...
 

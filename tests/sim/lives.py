@@ -21,8 +21,9 @@ from dca.domain.fees import FeeRates
 from dca.domain.folding import unmeasured_buys
 from dca.domain.market import Instrument, Quote
 from dca.domain.order import Execution, Intent, OrderStatus, Side, TradeUpdate, VenueOrder
-from dca.ports import Holding, Situation
+from dca.ports import Holding
 from dca.risk.review import Limits
+from dca.service.brief import read_brief
 from dca.service.catchup import CatchUp
 from dca.service.recorder import Recorder
 from dca.service.trader import Trader
@@ -142,25 +143,21 @@ class Life:
             self.seen["catch_up_failed"] += 1
 
     def _act(self, quote: Quote) -> None:
-        situation = self._situation()
+        brief = self.store.read(lambda tx: read_brief(tx, self.asset_id))
+        assert brief is not None
         if self.hold is not None and self.clock.now() < self.hold:
             return
-        if isinstance(self.trader.think(situation, quote), Wait):
+        if isinstance(self.trader.think(brief.situation, quote), Wait):
             return
         if self.random.random() < 0.5:
             # The market moves while the order is on its way, so that orders rest as well.
             bid = quote.bid + D(self.random.choice([-10, 5, 20, 200]))
             self.venue.quote(Quote("BTC/USD", bid, bid + D("3.00"), self.clock.now()))
-        outcome = self.trader.act(self.asset_id, quote)
+        outcome = self.trader.act(brief, quote)
         self.hold = outcome.hold_until
         if outcome.measure is not None:
             self._measure(outcome.measure)
         self._deliver()
-
-    def _situation(self) -> Situation:
-        situation = self.store.read(lambda tx: tx.situation(self.asset_id))
-        assert situation is not None
-        return situation
 
     def _deliver(self) -> None:
         """The trade stream: in order when calm, else with losses, doubles and delays."""

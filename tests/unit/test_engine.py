@@ -154,7 +154,7 @@ def test_a_quiet_quote_costs_no_sql_and_no_http(bench: Bench, monkeypatch: pytes
         await until(lambda: bool(bench.venue.submitted), "the base order")
         bench.tell()
         watched = bench.engine.watched["BTC/USD"]
-        await until(lambda: watched.situation.cycle.quantity > 0 and not watched.jobs, "the fill")  # type: ignore[union-attr]
+        await until(lambda: watched.brief.cycle.quantity > 0 and not watched.jobs, "the fill")  # type: ignore[union-attr]
         before = len(bench.venue.submitted)
         event.listen(SqlEngine, "before_cursor_execute", count)
         monkeypatch.setattr(bench.engine, "broker", None)
@@ -223,7 +223,7 @@ def test_an_update_waits_for_a_database_that_is_down(bench: Bench, monkeypatch: 
         await until(lambda: bool(bench.venue.submitted), "the base order")
         bench.tell()
         watched = bench.engine.watched["BTC/USD"]
-        await until(lambda: watched.situation.cycle.quantity > 0, "the fill")  # type: ignore[union-attr]
+        await until(lambda: watched.brief.cycle.quantity > 0, "the fill")  # type: ignore[union-attr]
         assert failures == 0
 
     living(bench, test)

@@ -6,7 +6,7 @@ from decimal import Decimal as D
 from random import Random
 
 import pytest
-from build import BTC, INSTALL, T0, at, order, quote, rules
+from build import BTC, INSTALL, T0, asset, at, order, quote, rules
 
 from dca.adapters.clock import ManualClock
 from dca.adapters.memory import MemoryStore
@@ -14,12 +14,15 @@ from dca.adapters.venues.sim import SimVenue
 from dca.domain.cycle import CycleStatus
 from dca.domain.errors import InDoubt, Rejected, Unauthorized, Unavailable
 from dca.domain.fees import FeeRates
+from dca.domain.order import Order
 from dca.matching.book import Terms as MatchTerms
+from dca.ports import Situation
 from dca.risk.review import Limits
 from dca.service import assets
+from dca.service.brief import Brief, read_brief
 from dca.service.catchup import CatchUp
 from dca.service.recorder import Recorder
-from dca.service.trader import Outcome, Trader, paused_until
+from dca.service.trader import Outcome, Trader
 from dca.strategy.dca import Terms
 
 
@@ -41,9 +44,14 @@ class Desk:
     def at(self, bid: str, **act: object) -> Outcome:
         one = quote(bid, str(D(bid) + 3))._replace(at=self.clock.now())
         self.venue.quote(one)
-        outcome = self.trader.act(self.asset_id, one, **act)  # type: ignore[arg-type]
+        outcome = self.trader.act(self.brief(), one, **act)  # type: ignore[arg-type]
         self.deliver()
         return outcome
+
+    def brief(self) -> Brief:
+        found = self.store.read(lambda tx: read_brief(tx, self.asset_id))
+        assert found is not None
+        return found
 
     def deliver(self) -> None:
         for update in self.venue.updates:
@@ -95,7 +103,7 @@ def test_nothing_is_sent_without_a_fresh_quote(desk: Desk) -> None:
     one = quote("20000", "20003")
     desk.venue.quote(one)
     desk.clock.move(61)
-    outcome = desk.trader.act(desk.asset_id, one)
+    outcome = desk.trader.act(desk.brief(), one)
     assert "quote stale" in outcome.reason
     assert outcome.hold_until is None, "the next quote may be fresh"
     assert desk.venue.submitted == []
@@ -130,7 +138,7 @@ def test_an_unreadable_position_is_not_taken_for_none(desk: Desk, monkeypatch: p
         raise Unavailable("500")
 
     monkeypatch.setattr(desk.venue, "holding", unreadable)
-    assert "cannot be read" in desk.trader.act(desk.asset_id, quote("20000", "20003")).reason
+    assert "cannot be read" in desk.trader.act(desk.brief(), quote("20000", "20003")).reason
     assert desk.venue.submitted == []
 
 
@@ -154,13 +162,16 @@ def test_a_refusal_is_recorded_and_pauses(desk: Desk, monkeypatch: pytest.Monkey
 
 
 def test_pauses_grow_with_refusals_in_a_row_up_to_an_hour() -> None:
+    def brief(*orders: Order) -> Brief:
+        return Brief(Situation(asset(), None), list(orders), [], D(0))
+
     def after(count: int) -> float:
-        until = paused_until([order("filled"), *[order("rejected")] * count])
+        until = brief(order("filled"), *[order("rejected")] * count).paused_until()
         assert until is not None
         return (until - T0).total_seconds()
 
     assert [after(count) for count in (1, 2, 3, 7, 30)] == [60, 120, 240, 3600, 3600]
-    assert paused_until([order("rejected"), order("filled")]) is None
+    assert brief(order("rejected"), order("filled")).paused_until() is None
 
 
 def test_wrong_keys_pause_for_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +202,7 @@ def test_an_unclear_answer_leaves_the_order_in_flight(desk: Desk, monkeypatch: p
 def test_a_stale_buy_is_canceled_and_tried_again_at_the_new_price(desk: Desk) -> None:
     one = quote("20000", "20003")
     desk.venue.quote(quote("20100", "20103"))
-    desk.trader.act(desk.asset_id, one)
+    desk.trader.act(desk.brief(), one)
     desk.deliver()
     assert desk.cycle.status == CycleStatus.BUYING
     desk.clock.move(301)

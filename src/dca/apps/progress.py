@@ -10,15 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from dca.domain.cycle import Cycle
-from dca.domain.record import Event
+from dca.domain.order import Order
 from dca.ports import Situation, Store, Tx
 from dca.strategy.dca import safety_trigger
 from dca.strategy.ladder import ladder
 
 State = dict[str, Any]
-DECISIONS = frozenset(
-    {"order_journaled", "cycle_completed", "order_denied", "asset_halted", "position_exists"}
-)
+LAST = 6
 LINE_EVERY = 0.1
 
 
@@ -33,11 +31,10 @@ class Progress(Protocol):
         """The state of the exchange and of the books, as they are now."""
 
 
-def _look(store: Store) -> tuple[list[Situation], list[Event], int]:
-    def read(tx: Tx) -> tuple[list[Situation], list[Event], int]:
+def _look(store: Store) -> tuple[list[Situation], list[Order], int]:
+    def read(tx: Tx) -> tuple[list[Situation], list[Order], int]:
         done = sum(cycle.finished for cycle in tx.cycles())
-        events = [event for event in tx.events(limit=60) if event.name in DECISIONS]
-        return tx.situations(), events[:6], done
+        return tx.situations(), tx.orders()[: -LAST - 1 : -1], done
 
     return store.read(read)
 
@@ -82,7 +79,7 @@ class Screen:
         self._live.__exit__(kind, error, trace)
 
     def show(self, state: State, store: Store) -> None:
-        situations, events, completed = _look(store)
+        situations, orders, completed = _look(store)
         parts: list[Any] = [
             ProgressBar(total=1.0, completed=float(state["replay"]["progress"]), width=60),
             Text(f"{float(state['progress']):.0%} of the replay, {completed} cycles completed"),
@@ -90,7 +87,7 @@ class Screen:
         for situation in situations:
             parts.append(Text(_price_line(state, situation)))
             parts.append(_ladder_table(situation))
-        parts.append(_events_table(events))
+        parts.append(_decisions_table(orders))
         self._live.update(Group(*parts))
 
 
@@ -121,8 +118,9 @@ def _ladder_table(situation: Situation) -> Table:
     return table
 
 
-def _events_table(events: list[Event]) -> Table:
-    table = Table("at", "decision", "why", title="last decisions")
-    for event in events:
-        table.add_row(f"{event.at:%m-%d %H:%M}", event.name.replace("_", " "), event.reason)
+def _decisions_table(orders: list[Order]) -> Table:
+    table = Table("at", "order", "state", "why", title="last decisions")
+    for order in orders:
+        name = f"{order.intent.purpose} {order.intent.step or ''}".replace("_", " ")
+        table.add_row(f"{order.created_at:%m-%d %H:%M}", name, str(order.status), order.intent.reason)
     return table

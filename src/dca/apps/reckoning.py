@@ -33,11 +33,8 @@ def venue_log(offline: Offline) -> VenueLog:
 
 
 def _orders(row: Row) -> bool:
-    return (
-        row["kind"] == "request"
-        and row["method"] == "POST"
-        and row["path"].rstrip("/").endswith("/v2/orders")
-    )
+    posted: bool = row["kind"] == "request" and row["method"] == "POST"
+    return posted and row["path"].rstrip("/").endswith("/v2/orders")
 
 
 def _request(row: Row) -> Request:

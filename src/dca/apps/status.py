@@ -13,8 +13,7 @@ from dca.domain.cycle import Cycle
 from dca.domain.money import plain
 from dca.domain.order import Order
 from dca.domain.record import Heartbeat
-from dca.ports import Clock, Situation, Store, Tx
-from dca.service.trader import HALTED_FLAG
+from dca.ports import HALTED, Clock, Situation, Store, Tx
 from dca.strategy.ladder import commitment
 
 Json = dict[str, Any]
@@ -27,7 +26,7 @@ def collect(store: Store, clock: Clock) -> Json:
     def read(tx: Tx) -> Json:
         return {
             "at": now.isoformat(),
-            "halted": tx.flag(HALTED_FLAG),
+            "halted": tx.flag(HALTED),
             "assets": [_situation(situation) for situation in tx.situations()],
             "live_orders": [_order(order, now) for order in tx.live_orders()],
             "heartbeats": [_beat(beat, now) for beat in tx.heartbeats()],

@@ -9,8 +9,7 @@ from dca.domain.cycle import CycleStatus
 from dca.domain.errors import ConfigError
 from dca.domain.market import symbol_of
 from dca.domain.record import Event
-from dca.ports import Broker, Clock, Store, Tx
-from dca.service.trader import HALTED_FLAG
+from dca.ports import HALTED, Broker, Clock, Store, Tx
 from dca.strategy.ladder import complaints, instrument_complaints
 
 
@@ -72,7 +71,7 @@ def halt(store: Store, clock: Clock, reason: str | None) -> None:
     now = clock.now()
 
     def write(tx: Tx) -> None:
-        tx.set_flag(HALTED_FLAG, reason, at=now)
+        tx.set_flag(HALTED, reason, at=now)
         name = "trading_resumed" if reason is None else "trading_halted"
         tx.add_event(Event(name=name, at=now, reason=reason or "by the operator"))
 

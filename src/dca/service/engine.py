@@ -14,7 +14,8 @@ from dca.domain.market import Quote
 from dca.domain.money import ZERO
 from dca.domain.order import Side, TradeUpdate
 from dca.domain.record import Event, Heartbeat, Message
-from dca.ports import Broker, Clock, Link, MarketFeed, Situation, Store, T, TradeFeed, Tx
+from dca.ports import Broker, Clock, Link, MarketFeed, Store, T, TradeFeed, Tx
+from dca.service.brief import Brief, read_brief
 from dca.service.catchup import CatchUp
 from dca.service.lease import Holding
 from dca.service.recorder import Recorded, Recorder
@@ -37,7 +38,7 @@ WORKERS = 8
 class Watched:
     """What the streamer holds in memory of one asset, so that a quiet quote costs no SQL."""
 
-    situation: Situation
+    brief: Brief
     reason: str | Wait = "no quote yet"
     hold_until: datetime | None = None
     jobs: int = 0
@@ -45,7 +46,11 @@ class Watched:
 
     @property
     def asset_id(self) -> int:
-        return self.situation.asset.id
+        return self.brief.situation.asset.id
+
+    @property
+    def symbol(self) -> str:
+        return self.brief.situation.asset.asset_symbol
 
     @property
     def explained(self) -> str:
@@ -155,7 +160,7 @@ class Engine:
             if self.clock.now() < watched.hold_until:
                 return
             watched.hold_until = None
-        decision = self.trader.think(watched.situation, quote)
+        decision = self.trader.think(watched.brief.situation, quote)
         if isinstance(decision, Wait):
             watched.reason = decision
             return
@@ -163,7 +168,7 @@ class Engine:
 
     async def _act(self, watched: Watched, quote: Quote) -> None:
         blocked = self.entries_blocked()
-        outcome = await self._call(lambda: self.trader.act(watched.asset_id, quote, entries_blocked=blocked))
+        outcome = await self._call(lambda: self.trader.act(watched.brief, quote, entries_blocked=blocked))
         self._came_of_it(watched, outcome)
         await self._reload_one(watched)
 
@@ -204,7 +209,7 @@ class Engine:
             log.warning("job_failed", extra={"asset_id": watched.asset_id, "error": str(error)})
         finally:
             watched.jobs -= 1
-        newest = self.board.get(watched.situation.asset.asset_symbol)
+        newest = self.board.get(watched.symbol)
         if newest is not None and not watched.jobs:
             self._consider(newest)
 
@@ -380,40 +385,34 @@ class Engine:
                 self._consider(quote)
 
     async def _reload(self) -> None:
-        situations, revision = await self._call(
-            lambda: self.store.read(lambda tx: (tx.situations(), tx.revision()))
-        )
-        self._revision = revision
-        wanted = {
-            situation.asset.asset_symbol: situation
-            for situation in situations
-            if situation.asset.is_enabled or (situation.cycle is not None and situation.cycle.quantity > 0)
-        }
-        for symbol in self.watched.keys() - wanted.keys():
-            del self.watched[symbol]
-        for symbol, situation in wanted.items():
+        """What is held in memory is what the database says, wherever that changed."""
+        known = {watched.asset_id: watched.brief for watched in self.watched.values()}
+        self._revision, briefs = await self._call(lambda: self.store.read(lambda tx: _changed(tx, known)))
+        for asset_id, brief in briefs.items():
+            symbol = brief.situation.asset.asset_symbol
             watched = self.watched.get(symbol)
-            if watched is None:
-                self.watched[symbol] = Watched(situation)
+            if not _traded(brief):
+                self.watched.pop(symbol, None)
+            elif watched is None:
+                self.watched[symbol] = Watched(brief)
             elif not watched.jobs:
-                self._refresh(watched, situation)
+                self._refresh(watched, brief)
+            else:
+                # A job that is under way reads the rows anew when it is done.
+                log.debug("reload_left_to_job", extra={"asset_id": asset_id})
 
     async def _reload_one(self, watched: Watched) -> None:
         asset_id = watched.asset_id
-        situation = await self._call(lambda: self.store.read(lambda tx: tx.situation(asset_id)))
-        if situation is not None:
-            self._refresh(watched, situation)
+        brief = await self._call(lambda: self.store.read(lambda tx: read_brief(tx, asset_id)))
+        if brief is not None:
+            self._refresh(watched, brief)
 
-    def _refresh(self, watched: Watched, situation: Situation) -> None:
+    def _refresh(self, watched: Watched, brief: Brief) -> None:
         """A row that changed asks for a new decision, whatever the pause."""
-        if situation != watched.situation:
-            watched.situation = situation
+        if brief.situation != watched.brief.situation:
             watched.hold_until = None
-        cycle = situation.cycle
-        known = self._revision.get(situation.asset.id)
-        seen = (situation.asset.version, cycle.id if cycle else 0, cycle.version if cycle else 0)
-        if known != seen:
-            self._revision = {**self._revision, situation.asset.id: seen}
+        watched.brief = brief
+        self._revision = {**self._revision, watched.asset_id: _revision_of(brief)}
 
     async def _beat(self) -> None:
         while True:
@@ -444,3 +443,24 @@ class Engine:
                 self.trader.instruments = await self._call(self.broker.instruments)
             except VenueError as error:
                 log.warning("instruments_not_read", extra={"error": str(error)})
+
+
+def _traded(brief: Brief) -> bool:
+    return brief.situation.asset.is_enabled or (brief.cycle is not None and brief.cycle.quantity > 0)
+
+
+def _revision_of(brief: Brief) -> tuple[int, int, int]:
+    cycle = brief.cycle
+    return (brief.situation.asset.version, cycle.id if cycle else 0, cycle.version if cycle else 0)
+
+
+def _changed(tx: Tx, known: Mapping[int, Brief]) -> tuple[dict[int, tuple[int, int, int]], dict[int, Brief]]:
+    """The revision of every asset, and a new brief for each that is not as `known`."""
+    revision = tx.revision()
+    briefs = {}
+    for asset_id, seen in revision.items():
+        if asset_id not in known or _revision_of(known[asset_id]) != seen:
+            brief = read_brief(tx, asset_id)
+            if brief is not None:
+                briefs[asset_id] = brief
+    return revision, briefs

@@ -1,14 +1,14 @@
-"""The one way an order goes to the venue: approved -> journaled and committed -> sent."""
+"""The one way an order goes to the venue: reviewed, journaled and committed, then sent."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dca.boundaries import crossing
 from dca.domain.errors import DuplicateKey, InDoubt, Rejected
 from dca.domain.order import Order, OrderStatus, VenueOrder
-from dca.domain.record import Event
 from dca.ports import Broker, Clock, Store, Tx
-from dca.risk.review import Approved
+from dca.risk.review import Approved, Denied
 
 log = logging.getLogger(__name__)
 
@@ -42,41 +42,36 @@ class Beaten:
     key: str
 
 
-Outcome = Sent | Refused | Unclear | Beaten
+Outcome = Sent | Refused | Unclear | Beaten | Denied
+Reviewed = Callable[[Tx], Approved | Denied]
 
 
-def place(approved: Approved, *, asset_id: int, store: Store, broker: Broker, clock: Clock) -> Outcome:
-    """The intent is in the journal, and was sent once unless somebody else was first.
+def place(reviewed: Reviewed, *, store: Store, broker: Broker, clock: Clock) -> Outcome:
+    """What was approved is in the journal, and was sent once unless somebody else was first.
 
-    The journal row is committed before the first byte leaves, so whatever dies afterwards, the
-    order can be asked for by its key. Raises StoreUnavailable when it could not be journaled; then
-    nothing was sent. What the venue answered is returned, not recorded: that is the recorder's.
+    The review happens in the transaction that journals, so nothing changes between the two, and the
+    row is committed before the first byte leaves: whatever dies afterwards, the order can be asked
+    for by its key. Raises StoreUnavailable when it could not be journaled, and what `reviewed`
+    raises; then nothing was sent. What the venue answered is returned, not recorded: that is the
+    recorder's.
     """
-    intent = approved.intent
-    now = clock.now()
-    order = Order(intent=intent, status=OrderStatus.IN_FLIGHT, created_at=now, updated_at=now)
-    event = Event(
-        name="order_journaled",
-        at=now,
-        reason=intent.reason,
-        asset_id=asset_id,
-        cycle_id=intent.cycle_id,
-        order_key=intent.key,
-    )
 
-    def journal(tx: Tx) -> bool:
-        known = tx.insert_order(order)
-        if known:
-            tx.add_event(event)
-        return known
+    def journal(tx: Tx) -> Order | Denied | Beaten:
+        answer = reviewed(tx)
+        if isinstance(answer, Denied):
+            return answer
+        now = clock.now()
+        order = Order(intent=answer.intent, status=OrderStatus.IN_FLIGHT, created_at=now, updated_at=now)
+        return order if tx.insert_order(order) else Beaten(order.key)
 
     crossing("before_journal")
-    if not store.write(journal):
-        log.info("order_beaten", extra={"key": intent.key})
-        return Beaten(intent.key)
+    journaled = store.write(journal)
+    if not isinstance(journaled, Order):
+        return journaled
     crossing("after_journal")
-    log.info("order_journaled", extra={"key": intent.key, "reason": intent.reason})
-    return _send(order, broker)
+    outcome = _send(journaled, broker)
+    log.info("order_sent", extra={"key": journaled.key, "reason": journaled.intent.reason})
+    return outcome
 
 
 def _send(order: Order, broker: Broker) -> Outcome:

@@ -185,11 +185,14 @@ class Recorder:
         found = tx.order_with_situation(key)
         if found is None:
             return Recorded(None)
-        order, _, asset = found
+        order, cycle, asset = found
         if order.status is not OrderStatus.IN_FLIGHT or (order.unclear and status is OrderStatus.REJECTED):
             return Recorded(order, asset.id)
         now = self._clock.now()
         stored = tx.update_order(move(order, status, at=now, detail=why))
+        if not cycle.finished:
+            # Its columns stay, but everybody who holds the cycle in memory must look again.
+            tx.update_cycle(replace(cycle, updated_at=now))
         tx.add_event(_order_event(asset, stored, [], None, why, now))
         log.warning(f"order_{status}", extra={"key": key, "reason": why})
         return Recorded(stored, asset.id, ended=True, changed=True)

@@ -2,21 +2,20 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from dca.domain.cycle import Cycle
 from dca.domain.errors import Rejected, StaleWrite, Unauthorized, Unavailable
-from dca.domain.folding import DUST_USD, committed, unmeasured_buys
+from dca.domain.folding import DUST_USD
 from dca.domain.market import Instrument, Quote
 from dca.domain.money import ceil_to, plain
-from dca.domain.order import Intent, Order, OrderStatus, Purpose, Side, order_key
-from dca.domain.position import Fill
+from dca.domain.order import Intent, Order, Purpose, Side, order_key
 from dca.domain.record import Event, Message
 from dca.ports import Broker, Clock, Situation, Store, Tx
 from dca.risk.review import Approved, Denied, Exposure, Limits, review
 from dca.service import cycles
+from dca.service.brief import LONGEST_PAUSE, PAUSE, Brief
 from dca.service.pipeline import Beaten, Refused, Sent, Unclear, cancel, place
 from dca.service.recorder import Recorder
 from dca.strategy.dca import Action, Buy, Cancel, Sell, Terms, Wait, decide
@@ -24,13 +23,10 @@ from dca.strategy.ladder import commitment
 
 log = logging.getLogger(__name__)
 
-PAUSE = timedelta(seconds=60)
-LONGEST_PAUSE = timedelta(hours=1)
 POSITION_PAUSE = timedelta(minutes=5)
 ASK_AGAIN_S = 0.5
 CANCEL_AGAIN_S = 10.0
 MEASURE_S = 60.0
-HALTED_FLAG = "halted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +44,6 @@ class Outcome:
     ask: str | None = None
     measure: int | None = None
     reconcile: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Brief:
-    """Everything a decision needs from the database, read together."""
-
-    situation: Situation
-    orders: list[Order]
-    fills: list[Fill]
-    open_orders: int
-    owned: Decimal
-    halted: str | None
 
 
 @dataclass(slots=True)
@@ -83,18 +67,14 @@ class Trader:
             return Wait("no_cycle")
         return decide(situation.cycle, situation.asset, quote, self.clock.now(), self.terms)
 
-    def act(self, asset_id: int, quote: Quote, *, entries_blocked: str | None = None) -> Outcome:
-        """The decision is made again on the rows as they are now, and carried out.
+    def act(self, brief: Brief, quote: Quote, *, entries_blocked: str | None = None) -> Outcome:
+        """The decision is carried out, unless somebody changed the rows since `brief` was read.
 
         Raises StoreUnavailable; whether an order went out is then in the journal.
         """
-        brief = self.store.read(lambda tx: _brief(tx, asset_id))
-        if brief is None:
-            return Outcome("the asset has no unfinished cycle")
         decision = self.think(brief.situation, quote)
-        cycle = brief.situation.cycle
-        assert cycle is not None
-        if isinstance(decision, Wait):
+        cycle = brief.cycle
+        if cycle is None or isinstance(decision, Wait):
             return Outcome(decision.reason)
         try:
             if isinstance(decision, Buy | Sell):
@@ -107,41 +87,43 @@ class Trader:
         return Outcome(decision.reason)
 
     def _trade(
-        self, brief: _Brief, cycle: Cycle, decision: Buy | Sell, quote: Quote, entries_blocked: str | None
+        self, brief: Brief, cycle: Cycle, decision: Buy | Sell, quote: Quote, entries_blocked: str | None
     ) -> Outcome:
-        now = self.clock.now()
-        if any(order.live for order in brief.orders):
-            return Outcome("an order of this cycle is live", hold_until=now + self.clock.span(ASK_AGAIN_S))
-        paused = paused_until(brief.orders)
-        if paused is not None and now < paused:
-            return Outcome(f"paused after a refusal until {paused:%H:%M:%S}", hold_until=paused)
-        unmeasured = self._unmeasured(brief, now) if isinstance(decision, Sell) else None
-        if unmeasured is not None:
-            hold = now + self.clock.span(ASK_AGAIN_S)
-            return Outcome(f"the fee of {unmeasured} is not measured yet", hold_until=hold, measure=cycle.id)
+        waiting = self._not_yet(brief, cycle, decision)
+        if waiting is not None:
+            return waiting
         instrument = self.instruments.get(quote.symbol)
         if instrument is None:
-            return Outcome(f"the venue does not list {quote.symbol}", hold_until=now + LONGEST_PAUSE)
+            hold = self.clock.now() + LONGEST_PAUSE
+            return Outcome(f"the venue does not list {quote.symbol}", hold_until=hold)
         intent = _intent(decision, cycle, brief.orders, instrument, self.store.install)
         exposure = self._exposure(brief, cycle, instrument, quote, entries_blocked)
-        answer = review(intent, exposure, self.limits)
-        if isinstance(answer, Denied):
-            return self._denied(answer, brief.situation, now)
         if intent.purpose is Purpose.BASE:
+            # Denials that need no database come first, or the venue would be asked on every quote.
+            answer = review(intent, exposure, self.limits)
+            if isinstance(answer, Denied):
+                return self._denied(answer, brief.situation)
             blocked = self._foreign_position(brief, cycle, quote)
             if blocked is not None:
                 return blocked
-        return self._place(answer, brief.situation)
+        return self._place(intent, exposure, brief)
 
-    def _unmeasured(self, brief: _Brief, now: datetime) -> str | None:
-        """A buy whose fee is still an estimate: its true coins are known first, so that none stay
-        behind. An exit does not wait for that longer than MEASURE_S."""
-        for order in unmeasured_buys(brief.orders, brief.fills):
-            if now - order.updated_at < self.clock.span(MEASURE_S):
-                return order.key
+    def _not_yet(self, brief: Brief, cycle: Cycle, decision: Buy | Sell) -> Outcome | None:
+        """Why the cycle may not order at this moment, None when it may."""
+        now = self.clock.now()
+        if brief.busy:
+            return Outcome("an order of this cycle is live", hold_until=now + self.clock.span(ASK_AGAIN_S))
+        paused = brief.paused_until()
+        if paused is not None and now < paused:
+            return Outcome(f"paused after a refusal until {paused:%H:%M:%S}", hold_until=paused)
+        since = brief.unmeasured_since() if isinstance(decision, Sell) else None
+        if since is not None and now - since < self.clock.span(MEASURE_S):
+            # The true coins are known first, so that none stay behind; but not for long.
+            hold = now + self.clock.span(ASK_AGAIN_S)
+            return Outcome("the fee of a buy is not measured yet", hold_until=hold, measure=cycle.id)
         return None
 
-    def _cancel(self, brief: _Brief, decision: Cancel) -> Outcome:
+    def _cancel(self, brief: Brief, decision: Cancel) -> Outcome:
         """The cancel was asked for; what became of the order the venue will show, or is asked."""
         order = next((order for order in brief.orders if order.venue_id == decision.venue_id), None)
         if order is None or not order.live:
@@ -152,7 +134,7 @@ class Trader:
 
     def _exposure(
         self,
-        brief: _Brief,
+        brief: Brief,
         cycle: Cycle,
         instrument: Instrument,
         quote: Quote,
@@ -163,19 +145,24 @@ class Trader:
             instrument=instrument,
             quote=quote,
             now=self.clock.now(),
-            committed=committed(brief.orders, brief.fills),
+            committed=brief.committed,
             max_cycle_spend=rules.max_cycle_spend or commitment(rules),
             owned=cycle.quantity,
-            open_orders=brief.open_orders,
-            halted=brief.halted,
+            open_orders=0,
             entries_blocked=entries_blocked,
         )
 
-    def _place(self, approved: Approved, situation: Situation) -> Outcome:
-        intent = approved.intent
-        outcome = place(
-            approved, asset_id=situation.asset.id, store=self.store, broker=self.broker, clock=self.clock
-        )
+    def _place(self, intent: Intent, exposure: Exposure, brief: Brief) -> Outcome:
+        asset_id = brief.situation.asset.id
+
+        def reviewed(tx: Tx) -> Approved | Denied:
+            standing = tx.standing(asset_id)
+            if standing is None or not brief.holds(standing):
+                raise StaleWrite("asset or cycle changed since the decision")
+            now_at_stake = replace(exposure, open_orders=standing.open_orders, halted=standing.halted)
+            return review(intent, now_at_stake, self.limits)
+
+        outcome = place(reviewed, store=self.store, broker=self.broker, clock=self.clock)
         if isinstance(outcome, Sent):
             result = self.recorder.record(outcome.seen, source="answer")
             return Outcome(intent.reason, ask=intent.key if result.missing > 0 else None)
@@ -185,7 +172,9 @@ class Trader:
             return Outcome("whether the venue has the order is unclear", hold_until=hold, ask=intent.key)
         if isinstance(outcome, Beaten):
             return Outcome("somebody else placed this order first")
-        return self._refused(outcome, situation)
+        if isinstance(outcome, Denied):
+            return self._denied(outcome, brief.situation)
+        return self._refused(outcome, brief.situation)
 
     def _refused(self, outcome: Refused, situation: Situation) -> Outcome:
         error = outcome.error
@@ -203,9 +192,10 @@ class Trader:
             reconcile=_contradicts(error),
         )
 
-    def _denied(self, denied: Denied, situation: Situation, now: datetime) -> Outcome:
+    def _denied(self, denied: Denied, situation: Situation) -> Outcome:
         if denied.passing:
             return Outcome(denied.reason)
+        now = self.clock.now()
         cycle_id = situation.cycle.id if situation.cycle else None
         event = Event(
             name="order_denied",
@@ -219,7 +209,7 @@ class Trader:
         log.warning("order_denied", extra={"symbol": situation.asset.asset_symbol, "reason": denied.reason})
         return Outcome(denied.reason, hold_until=now + PAUSE)
 
-    def _foreign_position(self, brief: _Brief, cycle: Cycle, quote: Quote) -> Outcome | None:
+    def _foreign_position(self, brief: Brief, cycle: Cycle, quote: Quote) -> Outcome | None:
         """A base order must not mix with coins that are not ours; None when there are none."""
         now = self.clock.now()
         try:
@@ -251,36 +241,9 @@ class Trader:
         log.warning(name, extra={"symbol": situation.asset.asset_symbol, "reason": text})
 
 
-def paused_until(orders: Sequence[Order]) -> datetime | None:
-    """When the cycle may order again after refusals in a row: a minute, doubling up to an hour."""
-    refusals = 0
-    for order in reversed(orders):
-        if order.status is not OrderStatus.REJECTED:
-            break
-        refusals += 1
-    if refusals == 0:
-        return None
-    return orders[-1].updated_at + min(PAUSE * (1 << min(refusals - 1, 10)), LONGEST_PAUSE)
-
-
 def _contradicts(error: Rejected) -> bool:
     """Whether a refusal says that our idea of balance or position is wrong."""
     return "insufficient" in str(error).lower()
-
-
-def _brief(tx: Tx, asset_id: int) -> _Brief | None:
-    situation = tx.situation(asset_id)
-    if situation is None or situation.cycle is None:
-        return None
-    cycle = situation.cycle
-    return _Brief(
-        situation=situation,
-        orders=tx.orders_of(cycle.id),
-        fills=tx.fills_of(cycle.id),
-        open_orders=len(tx.live_orders()),
-        owned=tx.owned(asset_id) if cycle.quantity <= 0 else cycle.quantity,
-        halted=tx.flag(HALTED_FLAG),
-    )
 
 
 def _intent(

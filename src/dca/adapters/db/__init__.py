@@ -1,0 +1,1 @@
+"""The database: MySQL, MariaDB or SQLite behind `dca.ports.Store`."""

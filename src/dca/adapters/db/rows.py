@@ -1,0 +1,209 @@
+"""Rows to domain values and back: plain functions, one pair a table.
+
+Reading goes by position, in the order of the column lists here, because one statement reads several
+tables whose columns share names.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from sqlalchemy import Column, Table
+
+from dca.adapters.db import tables as t
+from dca.domain.asset import Asset, Rules
+from dca.domain.cycle import Cycle, CycleStatus
+from dca.domain.order import Intent, Order, OrderStatus, Purpose, Side
+from dca.domain.position import Fill
+from dca.domain.record import Event, Heartbeat, Lease, Message
+
+Row = Sequence[Any]
+Values = dict[str, Any]
+
+
+def _columns(table: Table, *left_out: str) -> list[Column[Any]]:
+    return [column for column in table.columns if column.name not in left_out]
+
+
+ASSET = _columns(t.assets)
+CYCLE = _columns(t.cycles, "open_slot")
+ORDER = _columns(t.orders, "seq", "live_slot")
+FILL = _columns(t.fills, "seq")
+EVENT = _columns(t.events, "seq")
+MESSAGE = _columns(t.outbox, "seq", "sent_at")
+HEARTBEAT = _columns(t.heartbeats)
+LEASE = _columns(t.leases)
+
+_RULES = tuple(Rules.__dataclass_fields__)
+_ASSET_OWN = tuple(name for name in Asset.__dataclass_fields__ if name not in ("id", "rules"))
+_CYCLE_OWN = tuple(name for name in Cycle.__dataclass_fields__ if name not in ("id", "previous_completed_at"))
+_ORDER_OWN = tuple(name for name in Order.__dataclass_fields__ if name != "intent")
+_INTENT = tuple(Intent.__dataclass_fields__)
+_FILL = tuple(Fill.__dataclass_fields__)
+_RULES_END = 3 + len(_RULES)
+
+
+def asset_of(row: Row) -> Asset:
+    """The asset in a row of ASSET."""
+    last_sell_price, halted_reason, created_at, updated_at, version = row[_RULES_END:]
+    return Asset(
+        id=row[0],
+        asset_symbol=row[1],
+        is_enabled=row[2],
+        rules=Rules(**dict(zip(_RULES, row[3:_RULES_END], strict=True))),
+        last_sell_price=last_sell_price,
+        halted_reason=halted_reason,
+        created_at=created_at,
+        updated_at=updated_at,
+        version=version,
+    )
+
+
+def rules_values(rules: Rules) -> Values:
+    return {name: getattr(rules, name) for name in _RULES}
+
+
+def asset_values(asset: Asset) -> Values:
+    """The columns of an asset but its id."""
+    return {**rules_values(asset.rules), **{name: getattr(asset, name) for name in _ASSET_OWN}}
+
+
+def cycle_of(row: Row) -> Cycle:
+    """The cycle in a row of CYCLE followed by `previous_completed_at`."""
+    return Cycle(
+        id=row[0],
+        asset_id=row[1],
+        status=CycleStatus(row[2]),
+        quantity=row[3],
+        average_purchase_price=row[4],
+        safety_orders=row[5],
+        latest_order_id=row[6],
+        latest_order_created_at=row[7],
+        last_order_fill_price=row[8],
+        highest_trailing_price=row[9],
+        completed_at=row[10],
+        sell_price=row[11],
+        created_at=row[12],
+        updated_at=row[13],
+        version=row[14],
+        previous_completed_at=row[15],
+    )
+
+
+def cycle_values(cycle: Cycle) -> Values:
+    """The columns of a cycle but its id."""
+    values = {name: getattr(cycle, name) for name in _CYCLE_OWN}
+    values["status"] = cycle.status.value
+    values["open_slot"] = None if cycle.finished else cycle.asset_id
+    return values
+
+
+def order_of(row: Row) -> Order:
+    """The order in a row of ORDER."""
+    intent = Intent(
+        key=row[0],
+        cycle_id=row[1],
+        symbol=row[2],
+        side=Side(row[3]),
+        purpose=Purpose(row[4]),
+        step=row[5],
+        qty=row[6],
+        limit=row[7],
+        reason=row[8],
+    )
+    return Order(
+        intent=intent,
+        status=OrderStatus(row[9]),
+        created_at=row[10],
+        updated_at=row[11],
+        filled_qty=row[12],
+        filled_avg_price=row[13],
+        venue_id=row[14],
+        unclear=row[15],
+        detail=row[16],
+        version=row[17],
+    )
+
+
+def fate_values(order: Order) -> Values:
+    """The columns of an order that change in its life; what was wished for does not."""
+    values = {name: getattr(order, name) for name in _ORDER_OWN}
+    values["status"] = order.status.value
+    values["live_slot"] = order.intent.cycle_id if order.live else None
+    return values
+
+
+def order_values(order: Order) -> Values:
+    """The columns of an order."""
+    intent = order.intent
+    values = {name: getattr(intent, name) for name in _INTENT}
+    values["side"] = intent.side.value
+    values["purpose"] = intent.purpose.value
+    values.update(fate_values(order))
+    return values
+
+
+def fill_of(row: Row) -> Fill:
+    """The fill in a row of FILL."""
+    return Fill(
+        id=row[0],
+        order_key=row[1],
+        cycle_id=row[2],
+        side=Side(row[3]),
+        qty=row[4],
+        price=row[5],
+        fee=row[6],
+        cum_qty=row[7],
+        at=row[8],
+    )
+
+
+def fill_values(fill: Fill) -> Values:
+    values = {name: getattr(fill, name) for name in _FILL}
+    values["side"] = fill.side.value
+    return values
+
+
+def event_of(row: Row) -> Event:
+    """The event in a row of EVENT."""
+    at, name, reason, asset_id, cycle_id, order_key, data = row
+    return Event(
+        name=name,
+        at=at,
+        reason=reason,
+        asset_id=asset_id,
+        cycle_id=cycle_id,
+        order_key=order_key,
+        data=data,
+    )
+
+
+def event_values(event: Event) -> Values:
+    return {column.name: getattr(event, column.name) for column in EVENT}
+
+
+def message_of(row: Row) -> Message:
+    key, name, text, at = row
+    return Message(key=key, name=name, text=text, at=at)
+
+
+def message_values(message: Message) -> Values:
+    return {"key": message.key, "name": message.name, "text": message.text, "at": message.at}
+
+
+def heartbeat_of(row: Row) -> Heartbeat:
+    name, at, detail = row
+    return Heartbeat(name=name, at=at, detail=detail)
+
+
+def lease_of(row: Row) -> Lease:
+    name, holder, expires_at, version = row
+    return Lease(name=name, holder=holder, expires_at=expires_at, version=version)
+
+
+R = TypeVar("R", Asset, Cycle, Order, Lease)
+
+
+def raised(row: R) -> R:
+    """`row` as it stands after it was written once more."""
+    return replace(row, version=row.version + 1)

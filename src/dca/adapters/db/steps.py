@@ -1,0 +1,23 @@
+"""Steps of a migration that may run twice.
+
+MariaDB and MySQL commit each DDL statement at once, so a migration that is killed leaves what it had
+done; the next run must pass over that and finish.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+
+def create_table(name: str, *parts: Any, **options: Any) -> None:
+    """The table exists. It was made whole or not at all, by one statement."""
+    if not sa.inspect(op.get_bind()).has_table(name):
+        op.create_table(name, *parts, **options)
+
+
+def create_index(table: str, *columns: str) -> None:
+    """The index on `columns` exists, under the name that the naming convention gives it."""
+    name = f"ix_{table}_{'_'.join(columns)}"
+    if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
+        op.create_index(name, table, list(columns))

@@ -1,0 +1,255 @@
+"""One transaction on the database, statement by statement."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, Executable
+from sqlalchemy.exc import IntegrityError
+
+from dca.adapters.db import rows
+from dca.adapters.db import statements as s
+from dca.adapters.db.faults import is_duplicate
+from dca.adapters.db.rows import Row, Values, raised
+from dca.domain.asset import Asset, Rules
+from dca.domain.cycle import Cycle, CycleStatus
+from dca.domain.errors import StaleWrite
+from dca.domain.money import ZERO
+from dca.domain.order import Order
+from dca.domain.position import Fill
+from dca.domain.record import Event, Heartbeat, Lease, Message
+from dca.ports import Situation, Standing
+
+_ASSET_WIDTH = len(rows.ASSET)
+_ORDER_WIDTH = len(rows.ORDER)
+_CYCLE_END = _ORDER_WIDTH + len(s.CYCLE)
+
+
+class SqlTx:
+    """dca.ports.Tx on a connection that is inside a transaction.
+
+    Errors of the driver leave as SQLAlchemy raises them; the store that runs the unit sorts them.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def _all(self, query: Executable, **values: Any) -> list[Any]:
+        return list(self._connection.execute(query, values).all())
+
+    def _one(self, query: Executable, **values: Any) -> Any:
+        return self._connection.execute(query, values).first()
+
+    def _insert(self, statement: Executable, values: Values) -> int | None:
+        """How many rows were written; None when a unique constraint was in the way."""
+        try:
+            return self._connection.execute(statement, values).rowcount
+        except IntegrityError as error:
+            if is_duplicate(error):
+                return None
+            raise
+
+    def _change(self, statement: Executable, values: Values, row: int | str, read_version: int) -> None:
+        """The row is as `values` say, its version raised. Raises StaleWrite."""
+        values = {**values, "version": read_version + 1, "row": row, "read_version": read_version}
+        if self._connection.execute(statement, values).rowcount != 1:
+            raise StaleWrite(f"{row} is not at version {read_version} any more")
+
+    def assets(self) -> list[Asset]:
+        return [rows.asset_of(row) for row in self._all(s.ASSETS)]
+
+    def asset_by_symbol(self, symbol: str) -> Asset | None:
+        row = self._one(s.ASSET_BY_SYMBOL, symbol=symbol)
+        return rows.asset_of(row) if row else None
+
+    def insert_asset(self, symbol: str, rules: Rules, *, is_enabled: bool, at: datetime) -> Asset | None:
+        asset = Asset(
+            id=0, asset_symbol=symbol, is_enabled=is_enabled, rules=rules, created_at=at, updated_at=at
+        )
+        if self._insert(s.INSERT_ASSET, rows.asset_values(asset)) is None:
+            return None
+        return self.asset_by_symbol(symbol)
+
+    def update_asset(self, asset: Asset) -> Asset:
+        self._change(s.UPDATE_ASSET, rows.asset_values(asset), asset.id, asset.version)
+        return raised(asset)
+
+    def situation(self, asset_id: int) -> Situation | None:
+        row = self._one(s.SITUATION, row=asset_id)
+        return _situation(row) if row else None
+
+    def situations(self) -> list[Situation]:
+        return [_situation(row) for row in self._all(s.SITUATIONS)]
+
+    def revision(self) -> dict[int, tuple[int, int, int]]:
+        return {
+            asset_id: (version, cycle_id or 0, cycle_version or 0)
+            for asset_id, version, cycle_id, cycle_version in self._all(s.REVISION)
+        }
+
+    def standing(self, asset_id: int) -> Standing | None:
+        row = self._one(s.STANDING, row=asset_id)
+        if not row:
+            return None
+        asset_version, cycle_id, cycle_version, open_orders, halted = row
+        return Standing(asset_version, cycle_id or 0, cycle_version or 0, open_orders, halted)
+
+    def cycle(self, cycle_id: int) -> Cycle | None:
+        row = self._one(s.CYCLE_BY_ID, row=cycle_id)
+        return rows.cycle_of(row) if row else None
+
+    def cycles(self) -> list[Cycle]:
+        return [rows.cycle_of(row) for row in self._all(s.CYCLES)]
+
+    def insert_cycle(self, asset_id: int, status: CycleStatus, *, at: datetime) -> Cycle | None:
+        new = Cycle(id=0, asset_id=asset_id, status=status, created_at=at, updated_at=at)
+        try:
+            result = self._connection.execute(s.INSERT_CYCLE, rows.cycle_values(new))
+        except IntegrityError as error:
+            if is_duplicate(error):
+                return None
+            raise
+        return self.cycle(_only(result.inserted_primary_key))
+
+    def update_cycle(self, cycle: Cycle) -> Cycle:
+        self._change(s.UPDATE_CYCLE, rows.cycle_values(cycle), cycle.id, cycle.version)
+        return raised(cycle)
+
+    def owned(self, asset_id: int) -> Decimal:
+        return sum((quantity for (quantity,) in self._all(s.OWNED, row=asset_id)), ZERO)
+
+    def insert_order(self, order: Order) -> bool:
+        values = {f"new_{name}": value for name, value in rows.order_values(order).items()}
+        return self._insert(s.INSERT_ORDER, values) == 1
+
+    def order(self, key: str) -> Order | None:
+        row = self._one(s.ORDER, row=key)
+        return rows.order_of(row) if row else None
+
+    def order_with_situation(self, key: str) -> tuple[Order, Cycle, Asset] | None:
+        row = self._one(s.ORDER_WITH_SITUATION, row=key)
+        if not row:
+            return None
+        return (
+            rows.order_of(row[:_ORDER_WIDTH]),
+            rows.cycle_of(row[_ORDER_WIDTH:_CYCLE_END]),
+            rows.asset_of(row[_CYCLE_END:]),
+        )
+
+    def orders_of(self, cycle_id: int) -> list[Order]:
+        return [rows.order_of(row) for row in self._all(s.ORDERS_OF, cycle=cycle_id)]
+
+    def orders(self) -> list[Order]:
+        return [rows.order_of(row) for row in self._all(s.ORDERS)]
+
+    def live_orders(self) -> list[Order]:
+        return [rows.order_of(row) for row in self._all(s.LIVE_ORDERS)]
+
+    def update_order(self, order: Order) -> Order:
+        values = rows.fate_values(order)
+        try:
+            self._change(s.UPDATE_ORDER, values, order.key, order.version)
+        except IntegrityError as error:
+            if not is_duplicate(error):
+                raise
+            # An order that was given up turned up while its successor is live. That is a fact and
+            # must be written down; the slot stays with the successor, and `insert_order` sees both.
+            self._change(s.UPDATE_ORDER, {**values, "live_slot": None}, order.key, order.version)
+        return raised(order)
+
+    def insert_fill(self, fill: Fill) -> bool:
+        return self._insert(s.INSERT_FILL, rows.fill_values(fill)) is not None
+
+    def fills_of(self, cycle_id: int) -> list[Fill]:
+        return [rows.fill_of(row) for row in self._all(s.FILLS_OF, cycle=cycle_id)]
+
+    def fills(self) -> list[Fill]:
+        return [rows.fill_of(row) for row in self._all(s.FILLS)]
+
+    def add_event(self, event: Event) -> None:
+        self._connection.execute(s.INSERT_EVENT, rows.event_values(event))
+
+    def events(self, *, limit: int = 100, name: str | None = None) -> list[Event]:
+        if name is None:
+            found = self._all(s.EVENTS, most=limit)
+        else:
+            found = self._all(s.EVENTS_NAMED, most=limit, wanted=name)
+        return [rows.event_of(row) for row in found]
+
+    def add_message(self, message: Message) -> bool:
+        return self._insert(s.INSERT_MESSAGE, rows.message_values(message)) is not None
+
+    def messages(self) -> list[Message]:
+        return [rows.message_of(row) for row in self._all(s.MESSAGES)]
+
+    def mark_sent(self, key: str, *, at: datetime) -> bool:
+        """The message counts as sent. False when it already did, or is not there."""
+        return self._connection.execute(s.MARK_SENT, {"row": key, "sent_at": at}).rowcount == 1
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        values = {"at": heartbeat.at, "detail": heartbeat.detail}
+        self._put(s.UPDATE_HEARTBEAT, s.INSERT_HEARTBEAT, heartbeat.name, values)
+
+    def heartbeats(self) -> list[Heartbeat]:
+        return [rows.heartbeat_of(row) for row in self._all(s.HEARTBEATS)]
+
+    def lease(self, name: str) -> Lease | None:
+        row = self._one(s.LEASE, row=name)
+        lease = rows.lease_of(row) if row else None
+        return lease if lease and lease.holder else None
+
+    def put_lease(self, lease: Lease) -> Lease:
+        values = {"holder": lease.holder, "expires_at": lease.expires_at}
+        if lease.version:
+            self._change(s.UPDATE_LEASE, values, lease.name, lease.version)
+            return raised(lease)
+        if self._insert(s.INSERT_LEASE, {**values, "name": lease.name, "version": 1}) is not None:
+            return raised(lease)
+        freed = rows.lease_of(self._one(s.LEASE, row=lease.name))
+        if freed.holder:
+            raise StaleWrite(f"the lease {lease.name} is held")
+        self._change(s.UPDATE_LEASE, values, lease.name, freed.version)
+        return Lease(
+            name=lease.name, holder=lease.holder, expires_at=lease.expires_at, version=freed.version + 1
+        )
+
+    def drop_lease(self, lease: Lease) -> None:
+        """The lease is free, if it is still the one that was read.
+
+        Its row stays, so that no version ever comes again: a holder that slept through a take-over
+        and a release would otherwise find a stranger's lease at the version it remembers.
+        """
+        try:
+            self._change(
+                s.UPDATE_LEASE, {"holder": "", "expires_at": lease.expires_at}, lease.name, lease.version
+            )
+        except StaleWrite:
+            return
+
+    def flag(self, name: str) -> str | None:
+        row = self._one(s.FLAG, row=name)
+        return row[0] if row else None
+
+    def set_flag(self, name: str, value: str | None, *, at: datetime) -> None:
+        self._put(s.UPDATE_FLAG, s.INSERT_FLAG, name, {"value": value, "updated_at": at})
+
+    def _put(self, change: Executable, add: Executable, name: str, values: Values) -> None:
+        """The row `name` holds `values`, whether it was there or not."""
+        if self._connection.execute(change, {**values, "row": name}).rowcount:
+            return
+        if self._insert(add, {**values, "name": name}) is None:
+            self._connection.execute(change, {**values, "row": name})
+
+
+def _situation(row: Row) -> Situation:
+    cycle = row[_ASSET_WIDTH:]
+    return Situation(
+        rows.asset_of(row[:_ASSET_WIDTH]), rows.cycle_of(cycle) if cycle[0] is not None else None
+    )
+
+
+def _only(keys: Any) -> int:
+    number: int = keys[0]
+    return number

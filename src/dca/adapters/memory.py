@@ -1,0 +1,419 @@
+"""The store in memory: the same rules as the database's, for backtests and tests of services."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from threading import RLock
+from typing import Any, TypeVar
+
+from sqlalchemy import Column
+
+from dca.adapters.db import rows
+from dca.adapters.db.types import Exact, Utc, exact_text, json_text, utc
+from dca.domain.asset import Asset, Rules
+from dca.domain.cycle import Cycle, CycleStatus
+from dca.domain.errors import StaleWrite, StoreError
+from dca.domain.money import ZERO
+from dca.domain.order import Order
+from dca.domain.position import Fill
+from dca.domain.record import Event, Heartbeat, Lease, Message
+from dca.ports import HALTED, Situation, Standing, Tx
+
+T = TypeVar("T")
+_ABSENT = object()
+
+
+def _checks(columns: list[Column[Any]]) -> list[tuple[str, Callable[[object], object]]]:
+    """What the columns demand of a value before they take it, by name."""
+    kinds: list[tuple[type, Callable[[object], object]]] = [(Exact, exact_text), (Utc, utc)]
+    return [
+        (column.name, check) for column in columns for kind, check in kinds if isinstance(column.type, kind)
+    ]
+
+
+_RULES = _checks([column for column in rows.ASSET if column.name in Rules.__dataclass_fields__])
+_ASSET = _checks([column for column in rows.ASSET if column.name in Asset.__dataclass_fields__])
+_CYCLE = _checks(rows.CYCLE)
+_INTENT = _checks([column for column in rows.ORDER if column.name in ("qty", "limit")])
+_ORDER = _checks([column for column in rows.ORDER if column.name in Order.__dataclass_fields__])
+_FILL = _checks(rows.FILL)
+
+
+def _check(row: object, checks: list[tuple[str, Callable[[object], object]]]) -> None:
+    """Raises ValueError where the database would."""
+    for name, check in checks:
+        value = getattr(row, name)
+        if value is not None:
+            check(value)
+
+
+class _Tables:
+    """The rows, and for each way of looking them up an index. Rows are never changed, only replaced."""
+
+    def __init__(self) -> None:
+        self.assets: dict[int, Asset] = {}
+        self.asset_ids: dict[str, int] = {}
+        self.cycles: dict[int, Cycle] = {}
+        self.cycle_ids: dict[int, tuple[int, ...]] = {}
+        self.open_cycles: dict[int, int] = {}
+        self.owned: dict[int, Decimal] = {}
+        self.orders: dict[str, Order] = {}
+        self.order_keys: dict[int, tuple[str, ...]] = {}
+        self.order_numbers: dict[str, int] = {}
+        self.live: dict[str, int] = {}
+        self.fills: dict[str, Fill] = {}
+        self.executions: dict[tuple[str, Decimal], str] = {}
+        self.fills_of: dict[int, tuple[Fill, ...]] = {}
+        self.events: dict[int, Event] = {}
+        self.messages: dict[str, Message] = {}
+        self.sent: dict[str, datetime] = {}
+        self.heartbeats: dict[str, Heartbeat] = {}
+        self.leases: dict[str, Lease] = {}
+        self.flags: dict[str, str | None] = {}
+
+
+class MemoryStore:
+    """dca.ports.Store without a database. Threads may share it.
+
+    A unit that fails is undone from a log of what it replaced, so a unit costs what it changes.
+    """
+
+    def __init__(self, install: str = "00000000") -> None:
+        self._install = install
+        self._tables = _Tables()
+        self._lock = RLock()
+        self._writing = False
+
+    @property
+    def install(self) -> str:
+        return self._install
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        with self._lock:
+            return work(MemoryTx(self._tables, None))
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        with self._lock:
+            if self._writing:
+                raise StoreError("a unit of work inside another")
+            self._writing = True
+            log: _Log = []
+            try:
+                return work(MemoryTx(self._tables, log))
+            except BaseException:
+                _undo(log)
+                raise
+            finally:
+                self._writing = False
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+_Log = list[tuple[dict[Any, Any], Any, Any]]
+
+
+def _undo(log: _Log) -> None:
+    """Every table is as it was before the first entry of `log`."""
+    for table, key, before in reversed(log):
+        if before is _ABSENT:
+            del table[key]
+        else:
+            table[key] = before
+
+
+class MemoryTx:
+    """dca.ports.Tx on the tables of a MemoryStore."""
+
+    __slots__ = ("_log", "_t")
+
+    def __init__(self, tables: _Tables, log: _Log | None) -> None:
+        self._t = tables
+        self._log = log
+
+    def _set(self, table: dict[Any, Any], key: Any, value: Any) -> None:
+        if self._log is None:
+            raise StoreError("a read must not write")
+        self._log.append((table, key, table.get(key, _ABSENT)))
+        table[key] = value
+
+    def _unset(self, table: dict[Any, Any], key: Any) -> None:
+        if key in table:
+            self._set(table, key, None)
+            del table[key]
+
+    def assets(self) -> list[Asset]:
+        return sorted(self._t.assets.values(), key=_symbol)
+
+    def asset_by_symbol(self, symbol: str) -> Asset | None:
+        found = self._t.asset_ids.get(symbol)
+        return None if found is None else self._t.assets[found]
+
+    def insert_asset(self, symbol: str, rules: Rules, *, is_enabled: bool, at: datetime) -> Asset | None:
+        asset = Asset(
+            id=len(self._t.assets) + 1,
+            asset_symbol=symbol,
+            is_enabled=is_enabled,
+            rules=rules,
+            created_at=at,
+            updated_at=at,
+        )
+        _check(rules, _RULES)
+        _check(asset, _ASSET)
+        if symbol in self._t.asset_ids:
+            return None
+        self._set(self._t.assets, asset.id, asset)
+        self._set(self._t.asset_ids, symbol, asset.id)
+        return asset
+
+    def update_asset(self, asset: Asset) -> Asset:
+        _check(asset.rules, _RULES)
+        _check(asset, _ASSET)
+        written: Asset = self._replaced(self._t.assets, asset.id, asset)
+        return written
+
+    def _replaced(self, table: dict[Any, Any], key: int | str, row: Any) -> Any:
+        """The row as written, its version raised. Raises StaleWrite."""
+        before = table.get(key)
+        if before is None or before.version != row.version:
+            raise StaleWrite(f"{key} is not at version {row.version} any more")
+        written = replace(row, version=row.version + 1)
+        self._set(table, key, written)
+        return written
+
+    def situation(self, asset_id: int) -> Situation | None:
+        asset = self._t.assets.get(asset_id)
+        return None if asset is None else Situation(asset, self._open_cycle(asset_id))
+
+    def _open_cycle(self, asset_id: int) -> Cycle | None:
+        found = self._t.open_cycles.get(asset_id)
+        return None if found is None else self._t.cycles[found]
+
+    def situations(self) -> list[Situation]:
+        return [Situation(asset, self._open_cycle(asset.id)) for asset in self.assets()]
+
+    def revision(self) -> dict[int, tuple[int, int, int]]:
+        found = {}
+        for asset in self._t.assets.values():
+            cycle = self._open_cycle(asset.id)
+            found[asset.id] = (asset.version, cycle.id, cycle.version) if cycle else (asset.version, 0, 0)
+        return found
+
+    def standing(self, asset_id: int) -> Standing | None:
+        situation = self.situation(asset_id)
+        if situation is None:
+            return None
+        cycle = situation.cycle
+        return Standing(
+            situation.asset.version,
+            cycle.id if cycle else 0,
+            cycle.version if cycle else 0,
+            len(self.live_orders()),
+            self.flag(HALTED),
+        )
+
+    def cycle(self, cycle_id: int) -> Cycle | None:
+        return self._t.cycles.get(cycle_id)
+
+    def cycles(self) -> list[Cycle]:
+        return list(self._t.cycles.values())
+
+    def insert_cycle(self, asset_id: int, status: CycleStatus, *, at: datetime) -> Cycle | None:
+        utc(at)
+        if asset_id not in self._t.assets:
+            raise StoreError(f"no asset {asset_id}")
+        earlier = self._t.cycle_ids.get(asset_id, ())
+        cycle = Cycle(
+            id=len(self._t.cycles) + 1,
+            asset_id=asset_id,
+            status=status,
+            created_at=at,
+            updated_at=at,
+            previous_completed_at=self._ended_before(earlier),
+        )
+        if not cycle.finished and asset_id in self._t.open_cycles:
+            return None
+        self._set(self._t.cycles, cycle.id, cycle)
+        self._set(self._t.cycle_ids, asset_id, (*earlier, cycle.id))
+        self._occupy(cycle)
+        return cycle
+
+    def _ended_before(self, earlier: tuple[int, ...]) -> datetime | None:
+        """When the newest of these cycles, or one before it, ended."""
+        if not earlier:
+            return None
+        last = self._t.cycles[earlier[-1]]
+        return max(filter(None, (last.previous_completed_at, last.completed_at)), default=None)
+
+    def _occupy(self, cycle: Cycle) -> None:
+        """The asset has this cycle as its unfinished one, or has none if it is finished."""
+        if not cycle.finished:
+            self._set(self._t.open_cycles, cycle.asset_id, cycle.id)
+        elif self._t.open_cycles.get(cycle.asset_id) == cycle.id:
+            self._unset(self._t.open_cycles, cycle.asset_id)
+
+    def update_cycle(self, cycle: Cycle) -> Cycle:
+        _check(cycle, _CYCLE)
+        before = self._t.cycles.get(cycle.id)
+        if not cycle.finished and self._t.open_cycles.get(cycle.asset_id, cycle.id) != cycle.id:
+            raise StoreError(f"asset {cycle.asset_id} has another unfinished cycle")
+        written: Cycle = self._replaced(self._t.cycles, cycle.id, cycle)
+        self._occupy(written)
+        if before is not None:
+            gained = written.quantity - before.quantity
+            self._set(self._t.owned, cycle.asset_id, self.owned(cycle.asset_id) + gained)
+            if (
+                written.completed_at != before.completed_at
+                and self._t.cycle_ids[cycle.asset_id][-1] != cycle.id
+            ):
+                self._tell_later_cycles(written)
+        return written
+
+    def _tell_later_cycles(self, cycle: Cycle) -> None:
+        """Every later cycle of the asset knows when the ones before it ended."""
+        ids = self._t.cycle_ids[cycle.asset_id]
+        for index in range(ids.index(cycle.id) + 1, len(ids)):
+            later = self._t.cycles[ids[index]]
+            ended = self._ended_before(ids[:index])
+            self._set(self._t.cycles, later.id, replace(later, previous_completed_at=ended))
+
+    def owned(self, asset_id: int) -> Decimal:
+        return self._t.owned.get(asset_id, ZERO)
+
+    def insert_order(self, order: Order) -> bool:
+        _check(order.intent, _INTENT)
+        _check(order, _ORDER)
+        cycle_id = order.intent.cycle_id
+        if cycle_id not in self._t.cycles:
+            raise StoreError(f"no cycle {cycle_id}")
+        if order.key in self._t.orders or cycle_id in self._t.live.values():
+            return False
+        self._set(self._t.order_numbers, order.key, len(self._t.orders))
+        self._set(self._t.orders, order.key, order)
+        self._set(self._t.order_keys, cycle_id, (*self._t.order_keys.get(cycle_id, ()), order.key))
+        self._follow(order)
+        return True
+
+    def _follow(self, order: Order) -> None:
+        """The order is known to be live, or not."""
+        if order.live:
+            self._set(self._t.live, order.key, order.intent.cycle_id)
+        else:
+            self._unset(self._t.live, order.key)
+
+    def order(self, key: str) -> Order | None:
+        return self._t.orders.get(key)
+
+    def order_with_situation(self, key: str) -> tuple[Order, Cycle, Asset] | None:
+        order = self._t.orders.get(key)
+        if order is None:
+            return None
+        cycle = self._t.cycles[order.intent.cycle_id]
+        return order, cycle, self._t.assets[cycle.asset_id]
+
+    def orders_of(self, cycle_id: int) -> list[Order]:
+        return [self._t.orders[key] for key in self._t.order_keys.get(cycle_id, ())]
+
+    def orders(self) -> list[Order]:
+        return list(self._t.orders.values())
+
+    def live_orders(self) -> list[Order]:
+        return [self._t.orders[key] for key in sorted(self._t.live, key=self._t.order_numbers.__getitem__)]
+
+    def update_order(self, order: Order) -> Order:
+        _check(order, _ORDER)
+        written: Order = self._replaced(self._t.orders, order.key, order)
+        self._follow(written)
+        return written
+
+    def insert_fill(self, fill: Fill) -> bool:
+        _check(fill, _FILL)
+        if fill.order_key not in self._t.orders:
+            raise StoreError(f"no order {fill.order_key}")
+        execution = (fill.order_key, fill.cum_qty)
+        if fill.id in self._t.fills or execution in self._t.executions:
+            return False
+        self._set(self._t.fills, fill.id, fill)
+        self._set(self._t.executions, execution, fill.id)
+        self._set(self._t.fills_of, fill.cycle_id, (*self._t.fills_of.get(fill.cycle_id, ()), fill))
+        return True
+
+    def fills_of(self, cycle_id: int) -> list[Fill]:
+        return list(self._t.fills_of.get(cycle_id, ()))
+
+    def fills(self) -> list[Fill]:
+        return list(self._t.fills.values())
+
+    def add_event(self, event: Event) -> None:
+        utc(event.at)
+        json_text(event.data)
+        self._set(self._t.events, len(self._t.events), event)
+
+    def events(self, *, limit: int = 100, name: str | None = None) -> list[Event]:
+        newest_first = reversed(self._t.events.values())
+        found: list[Event] = []
+        for event in newest_first:
+            if len(found) >= limit:
+                break
+            if name is None or event.name == name:
+                found.append(event)
+        return found
+
+    def add_message(self, message: Message) -> bool:
+        utc(message.at)
+        if message.key in self._t.messages:
+            return False
+        self._set(self._t.messages, message.key, message)
+        return True
+
+    def messages(self) -> list[Message]:
+        return [message for key, message in self._t.messages.items() if key not in self._t.sent]
+
+    def mark_sent(self, key: str, *, at: datetime) -> bool:
+        """The message counts as sent. False when it already did, or is not there."""
+        utc(at)
+        if key not in self._t.messages or key in self._t.sent:
+            return False
+        self._set(self._t.sent, key, at)
+        return True
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        utc(heartbeat.at)
+        json_text(heartbeat.detail)
+        self._set(self._t.heartbeats, heartbeat.name, heartbeat)
+
+    def heartbeats(self) -> list[Heartbeat]:
+        return [beat for _, beat in sorted(self._t.heartbeats.items())]
+
+    def lease(self, name: str) -> Lease | None:
+        lease = self._t.leases.get(name)
+        return lease if lease is not None and lease.holder else None
+
+    def put_lease(self, lease: Lease) -> Lease:
+        utc(lease.expires_at)
+        before = self._t.leases.get(lease.name)
+        if lease.version == 0 and before is not None and not before.holder:
+            lease = replace(lease, version=before.version)
+        if lease.version != (before.version if before is not None else 0):
+            raise StaleWrite(f"the lease {lease.name} is not at version {lease.version} any more")
+        written = replace(lease, version=lease.version + 1)
+        self._set(self._t.leases, lease.name, written)
+        return written
+
+    def drop_lease(self, lease: Lease) -> None:
+        """The lease is free, if it is still the one that was read. Its version is never used again."""
+        before = self._t.leases.get(lease.name)
+        if before is not None and before.version == lease.version:
+            self._set(self._t.leases, lease.name, replace(before, holder="", version=before.version + 1))
+
+    def flag(self, name: str) -> str | None:
+        return self._t.flags.get(name)
+
+    def set_flag(self, name: str, value: str | None, *, at: datetime) -> None:
+        utc(at)
+        self._set(self._t.flags, name, value)
+
+
+def _symbol(asset: Asset) -> str:
+    return asset.asset_symbol

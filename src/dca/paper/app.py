@@ -1,0 +1,195 @@
+"""The exchange as an ASGI application: which path leads where."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dca.domain.errors import ConfigError
+from dca.domain.market import Quote
+from dca.paper.account import Account
+from dca.paper.activities import Activities
+from dca.paper.config import Clock, PaperConfig, Source, Tape
+from dca.paper.control import Control, ControlApi
+from dca.paper.data import Data
+from dca.paper.data_stream import DataStream
+from dca.paper.exchange import Exchange, Update
+from dca.paper.gate import Access, Answer, Budget, Call, Gate, Handler
+from dca.paper.log import open_log
+from dca.paper.market import Market
+from dca.paper.player import Player
+from dca.paper.portfolio import Portfolio
+from dca.paper.refusals import not_found
+from dca.paper.trade_stream import TradeStream
+from dca.paper.trading import Orders
+
+Table = list[tuple[str, str, Handler]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A path behind the gate."""
+
+    gate: Gate
+    handler: Handler
+    access: Access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.gate.serve(scope, receive, send, self.handler, self.access)
+
+
+class Venue:
+    """A paper exchange with all its doors, ready to be served."""
+
+    def __init__(self, config: PaperConfig, clock: Clock) -> None:
+        tapes = [_opened(source, config, clock) for source in config.sources]
+        log, earlier = open_log(config.state_file)
+        self.config = config
+        try:
+            self.exchange = Exchange(config, clock, log, earlier)
+        except ConfigError:
+            log.close()
+            raise
+        self.market = Market(self.exchange.instruments)
+        self.trades = TradeStream(config)
+        self.quotes = DataStream(config, self.market)
+        self.player = Player(tapes, clock, self._play)
+        self.control = Control(self.exchange, self.player, self._set, self._drop)
+        self.orders = Orders(self.exchange)
+        self.account = Account(self.exchange, self.orders)
+        self.activities = Activities(self.exchange)
+        self.portfolio = Portfolio(self.exchange, self.account.equity)
+        self.gate = Gate(self.exchange, self.trades.drained)
+        self.exchange.on_update = self._tell
+        for quote in self.exchange.quotes.values():
+            self.market.on_quote(quote)
+        self.app = _tidy(self._application())
+
+    def _play(self, quote: Quote) -> None:
+        """After a restart the tape runs up to where the exchange had come without trading again."""
+        if self.exchange.seen_until is not None and quote.at <= self.exchange.seen_until:
+            self.market.on_quote(quote)
+            self.exchange.quotes[quote.symbol] = quote
+            return
+        self.quotes.quote(quote)
+        self.exchange.on_quote(quote)
+
+    def _set(self, quote: Quote) -> None:
+        self.quotes.quote(quote)
+        self.quotes.flush()
+
+    def _drop(self) -> None:
+        self.trades.drop()
+        self.quotes.drop()
+
+    def _tell(self, update: Update) -> None:
+        self.trades.publish(update)
+        if update.execution is not None:
+            self.quotes.executed(update.execution)
+            self.quotes.flush()
+
+    def after_each_look(self, now: datetime) -> None:
+        """What happens by the passing of time has happened."""
+        self.quotes.flush()
+        self.exchange.expire(now)
+        self.portfolio.sample(now)
+
+    def _application(self) -> ASGIApp:
+        clock, limit = self.exchange.clock, self.config.switches.rate_limit
+        too_many = {"message": "rate limit exceeded", "code": 42910000}
+        trading = Access(Budget(limit, clock), too_many)
+        data = Access(Budget(limit, clock), {"message": "too many requests."}, keys=False)
+        control = Access(Budget(None, clock), {}, keys=False, logged=False, local=True)
+        routes: list[BaseRoute] = []
+        for table, access in (
+            (self._trading(), trading),
+            (self._data(), data),
+            (self._control(), control),
+        ):
+            routes += [
+                Route(path, Endpoint(self.gate, handler, access), methods=[method])
+                for method, path, handler in table
+            ]
+        routes += [WebSocketRoute(path, self.trades) for path in ("/stream", "/stream/")]
+        routes.append(WebSocketRoute("/v1beta3/crypto/{loc}", self.quotes))
+        routes.append(Route("/{rest:path}", Endpoint(self.gate, _unknown, trading)))
+        return Starlette(routes=routes, exception_handlers={Exception: _internal_error})
+
+    def _trading(self) -> Table:
+        orders, account, activities = self.orders, self.account, self.activities
+        return [
+            ("POST", "/v2/orders", orders.place),
+            ("GET", "/v2/orders", orders.listing),
+            ("DELETE", "/v2/orders", orders.cancel_all),
+            ("GET", "/v2/orders:by_client_order_id", orders.by_client_order_id),
+            ("GET", "/v2/orders/{id}", orders.get),
+            ("PATCH", "/v2/orders/{id}", orders.replace),
+            ("DELETE", "/v2/orders/{id}", orders.cancel),
+            ("GET", "/v2/positions", account.positions),
+            ("DELETE", "/v2/positions", account.close_all),
+            ("GET", "/v2/positions/{symbol:path}", account.position),
+            ("DELETE", "/v2/positions/{symbol:path}", account.close),
+            ("GET", "/v2/account", account.get),
+            ("GET", "/v2/account/activities", activities.listing),
+            ("GET", "/v2/account/activities/{type}", activities.listing),
+            ("GET", "/v2/account/portfolio/history", self.portfolio.history),
+            ("GET", "/v2/clock", account.clock),
+            ("GET", "/v2/assets", account.list_assets),
+            ("GET", "/v2/assets/{symbol:path}", account.asset),
+        ]
+
+    def _data(self) -> Table:
+        data = Data(self.exchange, self.market)
+        base = "/v1beta3/crypto/{loc}"
+        return [
+            ("GET", f"{base}/bars", data.bars),
+            ("GET", f"{base}/quotes", data.quotes),
+            ("GET", f"{base}/trades", data.trades),
+            ("GET", f"{base}/latest/quotes", data.latest_quotes),
+            ("GET", f"{base}/latest/trades", data.latest_trades),
+            ("GET", f"{base}/latest/bars", data.latest_bars),
+            ("GET", f"{base}/latest/orderbooks", data.latest_orderbooks),
+            ("GET", f"{base}/snapshots", data.snapshots),
+        ]
+
+    def _control(self) -> Table:
+        control = ControlApi(self.control)
+        return [
+            ("GET", "/control/status", control.status),
+            ("GET", "/control/log", control.log),
+            ("GET", "/control/ledger", control.ledger),
+            ("POST", "/control/quote", control.quote),
+            ("POST", "/control/fill", control.fill),
+            ("POST", "/control/cancel", control.cancel),
+            ("POST", "/control/deposit", control.deposit),
+            ("POST", "/control/drop", control.drop),
+        ]
+
+
+def _opened(source: Source, config: PaperConfig, clock: Clock) -> Tape:
+    if source.symbol not in {instrument.symbol for instrument in config.instruments}:
+        raise ConfigError(f"there are prices for {source.symbol}, which is not traded here")
+    return source.open(config.seed, clock.now())
+
+
+def _unknown(call: Call) -> Answer:
+    raise not_found("endpoint not found.")
+
+
+async def _internal_error(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"code": 50010000, "message": "internal server error occurred"}, 500)
+
+
+def _tidy(app: ASGIApp) -> ASGIApp:
+    """Clients whose base address ends in a slash ask for `//v2/orders`."""
+
+    async def tidied(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and "//" in scope["path"]:
+            scope["path"] = scope["path"].replace("//", "/")
+        await app(scope, receive, send)
+
+    return tidied
