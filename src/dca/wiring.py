@@ -76,6 +76,10 @@ def broker(settings: Settings) -> AlpacaBroker:
     )
 
 
+def market_feed(settings: Settings) -> AlpacaMarketFeed:
+    return AlpacaMarketFeed(settings.data_stream_url, settings.api_key_id, settings.api_secret_key)
+
+
 def limits(settings: Settings) -> Limits:
     return Limits(
         max_open_orders=settings.max_open_orders,
@@ -91,7 +95,6 @@ def terms(settings: Settings) -> Terms:
 def engine(settings: Settings, database: Store, venue: Broker, time: Clock, holding: lease.Holding) -> Engine:
     """The streamer, ready to run."""
     recorder = Recorder(database, time, settings.fees)
-    keys = (settings.api_key_id, settings.api_secret_key)
     return Engine(
         store=database,
         broker=venue,
@@ -99,8 +102,8 @@ def engine(settings: Settings, database: Store, venue: Broker, time: Clock, hold
         trader=Trader(database, venue, time, recorder, limits(settings), terms(settings)),
         recorder=recorder,
         catch_up=CatchUp(database, venue, time, recorder, grace_s=settings.grace_s),
-        market=AlpacaMarketFeed(settings.data_stream_url, *keys),
-        trades=AlpacaTradeFeed(settings.stream_url, *keys),
+        market=market_feed(settings),
+        trades=AlpacaTradeFeed(settings.stream_url, settings.api_key_id, settings.api_secret_key),
         lease=holding,
         reconcile_every_s=settings.reconcile_every_s,
     )

@@ -591,18 +591,22 @@ def test_the_keys_are_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     logging.getLogger("websockets.server").setLevel(logging.INFO)
 
-    async def talk(ws: ServerConnection) -> None:
+    async def quotes(ws: ServerConnection) -> None:
         await welcome_data(ws)
-        await say(ws, quote())
         await ws.wait_closed()
 
-    async def check(heard: Heard, feed: AlpacaMarketFeed) -> None:
-        await heard.until(lambda: heard.quotes)
+    async def updates(ws: ServerConnection) -> None:
+        await welcome_trades(ws)
+        await ws.wait_closed()
 
-    with_market(talk, check)
+    async def check(heard: Heard, feed: object) -> None:
+        await heard.up()
+
+    with_market(quotes, check)
+    with_trades(updates, check)
     assert caplog.records
-    assert SECRET not in caplog.text
     assert KEY not in caplog.text
+    assert SECRET[-5:] not in caplog.text
 
 
 def test_an_error_of_the_consumer_is_not_taken_for_one_of_the_network() -> None:

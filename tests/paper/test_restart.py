@@ -92,6 +92,28 @@ def test_cash_is_given_only_once(state: Path) -> None:
     ended(after)
 
 
+def test_a_start_that_was_killed_before_the_cash_came_is_made_good(state: Path) -> None:
+    ended(bench(state))
+    state.write_bytes(state.read_bytes().splitlines(keepends=True)[0])
+    after = bench(state)
+    assert after.control.ledger()["cash"] == "10000"
+    ended(after)
+
+
+def test_the_rest_of_an_ioc_does_not_outlive_its_moment(state: Path) -> None:
+    made = bench(state, partial_rate=1.0)
+    made.quote("60000", "60010")
+    order = made.place(qty="0.001", limit_price="60010", time_in_force="ioc")
+    ended(made)
+    lines = state.read_bytes().splitlines(keepends=True)
+    assert json.loads(lines[-1])["event"] == "canceled"
+    state.write_bytes(b"".join(lines[:-1]))
+    after = bench(state)
+    assert after.order(order["id"])["status"] == "canceled"
+    assert after.exchange.books["BTC/USD"].orders == ()
+    ended(after)
+
+
 def test_what_was_half_done_is_finished(state: Path) -> None:
     made = bench(state)
     body = {"symbol": "BTC/USD", "side": "buy", "type": "limit", "time_in_force": "gtc", **LIMIT}

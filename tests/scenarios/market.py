@@ -1,4 +1,4 @@
-"""A market that a test moves by hand until the streamer has done what the price asks for."""
+"""Offline runs for tests: an exchange whose prices are set by hand, and a second streamer."""
 
 import subprocess
 import time
@@ -10,13 +10,11 @@ from typing import Any
 
 from build import rules
 
-from dca.apps.judge import Books
+from dca.apps.market import Market
 from dca.apps.offline import Offline
-from dca.apps.reckoning import reckon, settle
-from dca.domain.cycle import Cycle
+from dca.apps.scenarios import QUICK
 
 PATIENCE_S = 30.0
-QUICK = {"GRACE_S": "1", "RECONCILE_EVERY_S": "0.5", "REQUEST_TIMEOUT_S": "2"}
 RULES = rules(base_order_amount=D(100), safety_order_amount=D(100), cooldown_period=3600)
 
 
@@ -43,45 +41,6 @@ def until(what: str, holds: Callable[[], bool], *, meanwhile: Callable[[], None]
         time.sleep(0.02)
 
 
-class Market:
-    """Moves the price of BTC/USD, and starts the streamer again whenever it has died."""
-
-    def __init__(self, run: Offline) -> None:
-        self.run = run
-        self.deaths: list[int] = []
-
-    def price(self, price: str) -> None:
-        bid = D(price)
-        self.run.control("quote", {"symbol": "BTC/USD", "bid": str(bid), "ask": str(bid + 3)})
-
-    def at(self, price: str, what: str, holds: Callable[[], bool]) -> None:
-        until(what, holds, meanwhile=lambda: self._again(price))
-
-    def _again(self, price: str) -> None:
-        self.price(price)
-        streamer = self.run.streamer
-        if streamer is not None and streamer.poll() is not None:
-            self.deaths.append(streamer.returncode)
-            self.run.start_streamer(CRASH_AT="")
-
-    def cycles(self) -> list[Cycle]:
-        return Books.read(self.run.store).cycles
-
-    def whole_cycle(self) -> None:
-        """Base order, safety order and take profit of the first cycle, whatever dies meanwhile."""
-        self.at("20000", "the base order is filled", lambda: self.cycles()[0].quantity > 0)
-        self.at("19500", "the safety order is filled", lambda: self.cycles()[0].safety_orders == 1)
-        self.at("21000", "the cycle is complete", lambda: self.cycles()[0].finished)
-
-    def holds(self) -> dict[str, Any]:
-        """The statement, after everything came to rest and every invariant was found to hold."""
-        settle(self.run)
-        report = reckon(self.run)
-        assert report["violations"] == []
-        assert report["unexplained"] == "0.00"
-        return report
-
-
 def output(run: Offline) -> str:
     return (run.folder / "main_app.out").read_text()
 
@@ -100,3 +59,6 @@ def second(run: Offline, **extra: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=PATIENCE_S,
     )
+
+
+__all__ = ["PATIENCE_S", "QUICK", "RULES", "Market", "offline", "output", "second", "until"]

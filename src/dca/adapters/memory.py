@@ -285,10 +285,10 @@ class MemoryTx:
         _check(order.intent, _INTENT)
         _check(order, _ORDER)
         cycle_id = order.intent.cycle_id
-        if cycle_id not in self._t.cycles:
-            raise StoreError(f"no cycle {cycle_id}")
         if order.key in self._t.orders or cycle_id in self._t.live.values():
             return False
+        if cycle_id not in self._t.cycles:
+            raise StoreError(f"no cycle {cycle_id}")
         self._set(self._t.order_numbers, order.key, len(self._t.orders))
         self._set(self._t.orders, order.key, order)
         self._set(self._t.order_keys, cycle_id, (*self._t.order_keys.get(cycle_id, ()), order.key))
@@ -329,11 +329,11 @@ class MemoryTx:
 
     def insert_fill(self, fill: Fill) -> bool:
         _check(fill, _FILL)
-        if fill.order_key not in self._t.orders:
-            raise StoreError(f"no order {fill.order_key}")
         execution = (fill.order_key, fill.cum_qty)
         if fill.id in self._t.fills or execution in self._t.executions:
             return False
+        if fill.order_key not in self._t.orders:
+            raise StoreError(f"no order {fill.order_key}")
         self._set(self._t.fills, fill.id, fill)
         self._set(self._t.executions, execution, fill.id)
         self._set(self._t.fills_of, fill.cycle_id, (*self._t.fills_of.get(fill.cycle_id, ()), fill))

@@ -63,6 +63,7 @@ class Exchange:
         self.executions: list[Execution] = []
         self.on_update: Callable[[Update], None] = _nothing
         self.runs = 0
+        self.funded = False
         self.born: datetime = clock.now()
         self.seen_until: datetime | None = None
         self._restore(earlier)
@@ -85,7 +86,7 @@ class Exchange:
             self.runs = row["run"]
         elif kind == "deposit":
             self._credit(Deposit(asset=row["asset"], amount=Decimal(row["amount"]), at=at))
-        elif kind == "quote":
+        elif kind == "quote" and row["symbol"] in self.books:
             self.quotes[row["symbol"]] = Quote(row["symbol"], Decimal(row["bid"]), Decimal(row["ask"]), at)
         elif kind == "order":
             executed = Execution.from_row(row["execution"]) if row["execution"] else None
@@ -93,23 +94,26 @@ class Exchange:
 
     def _start(self, now: datetime) -> None:
         """Half-done things are finished: what was accepted before the end is still accepted."""
-        fresh = self.runs == 0
         self.runs += 1
         # Every run draws its own numbers: ids must not repeat after a restart.
         self.random = Random(f"{self.config.seed}/{self.runs}")  # noqa: S311
         self.account_id = str(UUID(int=Random(f"account/{self.config.seed}").getrandbits(128), version=4))  # noqa: S311
         self.log.add(Started(self.runs, now))
-        if fresh:
+        if not self.funded:
             self.deposit("USD", self.config.cash)
         for order in tuple(self.open.values()):
             if order.symbol not in self.books:
                 raise ConfigError(f"the state file has orders in {order.symbol}, which is not traded here")
-            if order.status is Status.PENDING_NEW:
-                self.activate(order.id)
-            else:
-                book = self.books[order.symbol]
-                self.books[order.symbol] = book_of((*book.orders, order.working(resting=True)))
-                self.finish_cancel(order.id)
+            self._resume(order)
+
+    def _resume(self, order: PaperOrder) -> None:
+        if order.status is Status.PENDING_NEW:
+            self.activate(order.id)
+        elif order.status is Status.PENDING_CANCEL or order.time_in_force == "ioc":
+            self._end(order.id, Status.CANCELED)
+        else:
+            book = self.books[order.symbol]
+            self.books[order.symbol] = book_of((*book.orders, order.working(resting=True)))
 
     # What changes anything
 
@@ -142,6 +146,7 @@ class Exchange:
             self.ledger.execute(executed)
 
     def _credit(self, deposit: Deposit) -> None:
+        self.funded = True
         quote = self.quotes.get(deposit.asset)
         self.ledger.deposit(deposit, quote.bid if quote else None)
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,7 +24,7 @@ CALL_S = 30.0
 
 
 class _Server(uvicorn.Server):
-    """Tells when it listens."""
+    """Tells when it listens, and leaves signals to the program that it is a part of."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -34,9 +34,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._tell()
 
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
 
 async def serve(config: PaperConfig, clock: Clock, *, ready: Callable[[int], None] | None = None) -> None:
-    """Serves until cancelled, or until the process is told to stop; calls `ready` with the port.
+    """Serves until cancelled; calls `ready` with the port.
 
     Raises ConfigError when the address, the state file or a price source cannot be used.
     """

@@ -89,7 +89,9 @@ class Engine:
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
         self._feed: asyncio.Task[None] | None = None
         self._jobs: set[asyncio.Task[None]] = set()
+        self._questions: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
+        self._ending = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Trades until `stop` is set, then finishes what is in flight; orders stay where they are.
@@ -132,13 +134,20 @@ class Engine:
                 await asyncio.sleep(RETRY_S)
 
     async def _end(self, tasks: list[asyncio.Future[Any]]) -> None:
-        for task in tasks:
+        """What is in flight is finished, what arrived is recorded, nothing new is begun."""
+        self._ending = True
+        waiting = [*tasks, *self._questions]
+        for task in waiting:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*waiting, return_exceptions=True)
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=STOP_S)
         while not self._updates.empty():
             await self._record(self._updates.get_nowait())
+        late = list(self._jobs)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _call(self, work: Callable[[], T]) -> T:
@@ -154,7 +163,7 @@ class Engine:
 
     def _consider(self, quote: Quote) -> None:
         watched = self.watched.get(quote.symbol)
-        if watched is None or watched.jobs or self._caught_up < 0:
+        if watched is None or watched.jobs or self._caught_up < 0 or self._ending:
             return
         if watched.hold_until is not None:
             if self.clock.now() < watched.hold_until:
@@ -176,7 +185,7 @@ class Engine:
         watched.reason = outcome.reason
         watched.hold_until = outcome.hold_until
         if outcome.ask is not None:
-            self._spawn(self._ask(outcome.ask))
+            self._spawn(self._ask(outcome.ask), self._questions)
         if outcome.measure is not None:
             self._start(watched, self._measure_fees(watched, outcome.measure))
         if outcome.reconcile:
@@ -195,7 +204,7 @@ class Engine:
     def _start(self, watched: Watched, work: Coroutine[Any, Any, None]) -> None:
         """`work` runs after whatever else is under way for this asset; quotes wait meanwhile."""
         watched.jobs += 1
-        self._spawn(self._job(watched, work))
+        self._spawn(self._job(watched, work), self._jobs)
 
     async def _job(self, watched: Watched, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -208,18 +217,20 @@ class Engine:
             watched.hold_until = self.clock.now() + self.clock.span(RETRY_S)
             log.warning("job_failed", extra={"asset_id": watched.asset_id, "error": str(error)})
         finally:
+            # Where it never got its turn, it is not left behind unawaited.
+            work.close()
             watched.jobs -= 1
         newest = self.board.get(watched.symbol)
         if newest is not None and not watched.jobs:
             self._consider(newest)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._jobs.add(task)
-        task.add_done_callback(self._job_done)
+        among.add(task)
+        task.add_done_callback(among.discard)
+        task.add_done_callback(self._ended)
 
-    def _job_done(self, task: asyncio.Task[None]) -> None:
-        self._jobs.discard(task)
+    def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None and self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
@@ -280,10 +291,10 @@ class Engine:
         order = result.order
         if order is None:
             return
-        if result.missing > 0:
-            self._spawn(self._ask(order.key))
+        if result.missing > 0 and not self._ending:
+            self._spawn(self._ask(order.key), self._questions)
         watched = self.watched.get(order.intent.symbol)
-        if watched is None or not result.changed:
+        if watched is None or not result.changed or self._ending:
             return
         if result.ended and order.intent.side is Side.BUY and order.filled_qty > 0:
             self._start(watched, self._measure_fees(watched, order.intent.cycle_id))

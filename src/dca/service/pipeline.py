@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dca.boundaries import crossing
 from dca.domain.errors import DuplicateKey, InDoubt, Rejected
-from dca.domain.order import Order, OrderStatus, VenueOrder
+from dca.domain.order import Intent, Order, OrderStatus, VenueOrder
 from dca.ports import Broker, Clock, Store, Tx
 from dca.risk.review import Approved, Denied
 
@@ -102,3 +102,18 @@ def cancel(order: Order, *, broker: Broker) -> None:
         log.warning("cancel_unclear", extra={"key": order.key, "error": str(error)})
     finally:
         crossing("after_cancel")
+
+
+def try_out(intent: Intent, *, broker: Broker, settled: Callable[[bool], bool]) -> bool:
+    """Whether an order far from the market was listed; it is canceled again.
+
+    For checks of an account by hand: the order belongs to no cycle and no journal, and its key is
+    not of our form, so nothing else ever touches it. `settled` waits until the order is listed
+    (True) or no longer listed (False), and says whether that happened.
+    """
+    seen = broker.submit(intent)
+    try:
+        return settled(True)
+    finally:
+        broker.cancel(seen.venue_id)
+        settled(False)
