@@ -22,7 +22,7 @@ check: $(READY)
 # Figures beside their floor, measured in one run, as JSON.
 bench: $(READY)
 	@sh scripts/database_server.sh >&2
-	@$(BIN)/python -m bench
+	@PYTHONPATH=tests:tests/scenarios $(BIN)/python tests/bench/run.py
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

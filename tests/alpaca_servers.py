@@ -64,6 +64,7 @@ class FaultServer:
         self._ended = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
+        self._peers: list[socket.socket] = []
         self._start(self._accept)
 
     @property
@@ -76,8 +77,9 @@ class FaultServer:
 
     def close(self) -> None:
         self._ended.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        for end in (self._listener, *self._peers):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
             thread.join(5)
@@ -92,11 +94,11 @@ class FaultServer:
             while True:
                 peer, _ = self._listener.accept()
                 self.connections += 1
+                self._peers.append(peer)
                 self._start(self._talk, peer)
 
     def _talk(self, peer: socket.socket) -> None:
         with peer, suppress(OSError):
-            peer.settimeout(0.05)
             buffer = b""
             while (request := self._request(peer, buffer)) is not None:
                 parsed, buffer = request
@@ -117,7 +119,7 @@ class FaultServer:
 
     def _request(self, peer: socket.socket, buffer: bytes) -> tuple[Request, bytes] | None:
         while b"\r\n\r\n" not in buffer:
-            more = self._more(peer)
+            more = peer.recv(65_536)
             if not more:
                 return None
             buffer += more
@@ -126,17 +128,11 @@ class FaultServer:
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         length = int(headers.get("content-length", "0"))
         while len(rest) < length:
-            rest += self._more(peer)
+            rest += peer.recv(65_536)
         method, target, _ = first.split(" ")
         parts = urlsplit(target)
         request = Request(method, parts.path, dict(parse_qsl(parts.query)), headers, rest[:length])
         return request, rest[length:]
-
-    def _more(self, peer: socket.socket) -> bytes:
-        while not self._ended.is_set():
-            with suppress(TimeoutError):
-                return peer.recv(65_536)
-        return b""
 
 
 @contextmanager

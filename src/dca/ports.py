@@ -141,6 +141,18 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
+class CycleRecord:
+    """A cycle, finished or not, with all its orders (in journal order) and fills.
+
+    The cycle's `previous_completed_at` is not read: what fills make of a cycle does not ask for it.
+    """
+
+    cycle: Cycle
+    orders: list[Order]
+    fills: list[Fill]
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """How an asset stands at this moment, for whoever decided on what was read before.
 
@@ -199,8 +211,8 @@ class Tx(Protocol):
 
     def order(self, key: str) -> Order | None: ...
 
-    def order_with_situation(self, key: str) -> tuple[Order, Cycle, Asset] | None:
-        """An order, the cycle it belongs to (finished or not) and its asset."""
+    def cycle_record(self, key: str) -> CycleRecord | None:
+        """What the order `key` belongs to, in one statement; None when there is no such order."""
 
     def orders_of(self, cycle_id: int) -> list[Order]:
         """The orders of a cycle in the order they were journaled."""
@@ -230,6 +242,9 @@ class Tx(Protocol):
 
     def add_message(self, message: Message) -> bool:
         """False, and nothing written, when the key is there already."""
+
+    def mark_sent(self, key: str, *, at: datetime) -> bool:
+        """The message counts as sent. False when it already did, or is not there."""
 
     def messages(self) -> list[Message]:
         """Messages that were not sent yet, oldest first."""

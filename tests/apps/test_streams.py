@@ -92,6 +92,12 @@ async def going(work: Awaitable[None]) -> Iterator[asyncio.Future[None]]:
             await task
 
 
+async def ended(work: Awaitable[None]) -> None:
+    """`work` ended by itself."""
+    async with asyncio.timeout(PATIENCE_S):
+        await work
+
+
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
     """Pauses are short; what they would have been for is kept: failures in a row, and limited."""
@@ -206,11 +212,12 @@ def test_wrong_keys_end_both_feeds_with_a_clear_sentence(venue: Running) -> None
     async def main() -> None:
         heard = Heard()
         market = market_of(venue.data_url, secret="another")
+        trades = trades_of(venue.trade_url, secret="another")
         with pytest.raises(ConfigError, match="refused the keys") as refused:
-            await market.run(SYMBOLS, heard.on_quotes, heard.on_link)
+            await ended(market.run(SYMBOLS, heard.on_quotes, heard.on_link))
         assert "another" not in str(refused.value)
         with pytest.raises(ConfigError, match="refused the keys"):
-            await trades_of(venue.trade_url, secret="another").run(heard.on_update, heard.on_link)
+            await ended(trades.run(heard.on_update, heard.on_link))
         assert Link.UP not in heard.states
 
     asyncio.run(main())
@@ -414,9 +421,8 @@ def test_what_no_reconnect_mends_is_for_a_person(code: int, words: str, moment: 
         async with socket_server(talk) as server:
             heard = Heard()
             with pytest.raises(ConfigError, match=str(code)):
-                await market_of(f"ws://127.0.0.1:{port_of(server)}").run(
-                    SYMBOLS, heard.on_quotes, heard.on_link
-                )
+                feed = market_of(f"ws://127.0.0.1:{port_of(server)}")
+                await ended(feed.run(SYMBOLS, heard.on_quotes, heard.on_link))
             assert tries == 1
 
     asyncio.run(main())
@@ -622,7 +628,7 @@ def test_an_error_of_the_consumer_is_not_taken_for_one_of_the_network() -> None:
         async with socket_server(talk) as server:
             feed = market_of(f"ws://127.0.0.1:{port_of(server)}")
             with pytest.raises(type(error), match="mine"):
-                await feed.run(SYMBOLS, on_quotes, lambda state, why: None)
+                await ended(feed.run(SYMBOLS, on_quotes, lambda state, why: None))
 
     for error in (OSError("mine"), TimeoutError("mine"), ValueError("mine"), TypeError("mine")):
         asyncio.run(main(error))
@@ -731,6 +737,7 @@ def test_without_trade_updates_the_link_is_not_up(streams: Any, soon: list[tuple
     async def check(heard: Heard, feed: AlpacaTradeFeed) -> None:
         await heard.until(lambda: heard.links)
         assert heard.links == [(Link.DOWN, "the venue does not offer trade updates")]
+        assert soon[0] == (1, True)
 
     with_trades(talk, check)
 
@@ -792,6 +799,21 @@ def test_events_nobody_has_heard_of_pass_through() -> None:
         await heard.until(lambda: heard.updates)
         [seen] = heard.updates
         assert (seen.event, seen.order.status, seen.execution) == ("levitated", OrderStatus.OPEN, None)
+
+    with_trades(talk, check)
+
+
+def test_numbers_that_are_not_text_keep_their_digits() -> None:
+    async def talk(ws: ServerConnection) -> None:
+        await welcome_trades(ws)
+        frame = json.dumps({"stream": "trade_updates", "data": LIFE[3]})
+        await ws.send(frame.replace('"0.0015"', "0.001500000000000000001"))
+        await ws.wait_closed()
+
+    async def check(heard: Heard, feed: AlpacaTradeFeed) -> None:
+        await heard.until(lambda: heard.updates)
+        assert heard.updates[0].execution is not None
+        assert heard.updates[0].execution.qty == D("0.001500000000000000001")
 
     with_trades(talk, check)
 

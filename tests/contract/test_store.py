@@ -16,7 +16,7 @@ from dca.domain.errors import StaleWrite, StoreError
 from dca.domain.order import OrderStatus, Side
 from dca.domain.position import fold
 from dca.domain.record import Event, Heartbeat, Lease, Message
-from dca.ports import HALTED, Situation, Standing, Store, Tx
+from dca.ports import HALTED, CycleRecord, Situation, Standing, Store, Tx
 
 
 class Failure(Exception):
@@ -220,9 +220,8 @@ class TestOrders:
     def test_an_order_is_read_as_it_was_written(self, any_store: Store) -> None:
         cycle = given_cycle(any_store)
         order = given_order(any_store, cycle)
-        asset = any_store.read(lambda tx: tx.assets())[0]
         assert any_store.read(lambda tx: tx.order("k1")) == order
-        assert any_store.read(lambda tx: tx.order_with_situation("k1")) == (order, cycle, asset)
+        assert any_store.read(lambda tx: tx.cycle_record("k1")) == CycleRecord(cycle, [order], [])
         for read in (lambda tx: tx.orders(), lambda tx: tx.live_orders(), lambda tx: tx.orders_of(cycle.id)):
             assert any_store.read(read) == [order]
 
@@ -230,7 +229,7 @@ class TestOrders:
         given_order(any_store)
         assert any_store.read(lambda tx: tx.order("k2")) is None
         assert any_store.read(lambda tx: tx.order("K1")) is None
-        assert any_store.read(lambda tx: tx.order_with_situation("k2")) is None
+        assert any_store.read(lambda tx: tx.cycle_record("k2")) is None
         assert any_store.read(lambda tx: tx.orders_of(99)) == []
 
     def test_a_market_order_has_no_limit(self, any_store: Store) -> None:

@@ -152,11 +152,11 @@ def test_whatever_a_call_can_raise_is_sorted(kind: type[Exception], monkeypatch:
     if isinstance(error, RetryException):
         return  # alpaca-py keeps it to itself, and raises it only while it has attempts left
 
-    def request(*args: Any, **kwargs: Any) -> None:
+    def send(*args: Any, **kwargs: Any) -> None:
         raise error if not isinstance(error, APIError) else APIError("")
 
     broker = AlpacaBroker("key", "secret", base_url="http://127.0.0.1:9", data_url="http://127.0.0.1:9")
-    monkeypatch.setattr(requests.Session, "request", request)
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
     with pytest.raises(Unavailable):
         broker.find("k")
     with pytest.raises(Unavailable):

@@ -18,7 +18,7 @@ from dca.domain.money import ZERO
 from dca.domain.order import Order
 from dca.domain.position import Fill
 from dca.domain.record import Event, Heartbeat, Lease, Message
-from dca.ports import HALTED, Situation, Standing, Tx
+from dca.ports import HALTED, CycleRecord, Situation, Standing, Tx
 
 T = TypeVar("T")
 _ABSENT = object()
@@ -305,12 +305,12 @@ class MemoryTx:
     def order(self, key: str) -> Order | None:
         return self._t.orders.get(key)
 
-    def order_with_situation(self, key: str) -> tuple[Order, Cycle, Asset] | None:
+    def cycle_record(self, key: str) -> CycleRecord | None:
         order = self._t.orders.get(key)
         if order is None:
             return None
-        cycle = self._t.cycles[order.intent.cycle_id]
-        return order, cycle, self._t.assets[cycle.asset_id]
+        cycle_id = order.intent.cycle_id
+        return CycleRecord(self._t.cycles[cycle_id], self.orders_of(cycle_id), self.fills_of(cycle_id))
 
     def orders_of(self, cycle_id: int) -> list[Order]:
         return [self._t.orders[key] for key in self._t.order_keys.get(cycle_id, ())]

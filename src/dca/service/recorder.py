@@ -20,7 +20,7 @@ from dca.domain.money import ZERO, plain
 from dca.domain.order import Execution, Order, OrderStatus, Side, VenueOrder, is_ours, move
 from dca.domain.position import Fill, fold, gross
 from dca.domain.record import Event, Message
-from dca.ports import Clock, Store, T, Tx
+from dca.ports import Clock, CycleRecord, Store, T, Tx
 
 log = logging.getLogger(__name__)
 ATTEMPTS = 20
@@ -90,24 +90,24 @@ class Recorder:
         raise StaleWrite(f"lost {ATTEMPTS} races for the same rows in a row")
 
     def _record(self, tx: Tx, seen: VenueOrder, executions: Sequence[Execution], source: str) -> Recorded:
-        found = tx.order_with_situation(seen.key)
-        if found is None:
+        record = tx.cycle_record(seen.key)
+        if record is None:
             return Recorded(None)
-        order, cycle, asset = found
+        cycle, order = record.cycle, _order_in(record, seen.key)
         now = self._clock.now()
-        fills = tx.fills_of(cycle.id)
         new = [fill for fill in self._fills(order, executions) if tx.insert_fill(fill)]
-        fills += new
+        fills = record.fills + new
         known = gross(fill for fill in fills if fill.order_key == order.key)
         after = observe(order, seen, known, now)
         missing = max(after.filled_qty - known, ZERO)
         if after is order and not new:
-            return Recorded(order, asset.id, missing)
+            return Recorded(order, cycle.asset_id, missing)
         stored = tx.update_order(after) if after is not order else order
-        self._settle(tx, asset, cycle, stored, fills, new, now)
-        tx.add_event(_order_event(asset, stored, new, seen, source, now))
+        orders = [stored if other.key == order.key else other for other in record.orders]
+        self._settle(tx, CycleRecord(cycle, orders, fills), stored, new, now)
+        tx.add_event(_order_event(cycle, stored, new, seen, source, now))
         _log_order(stored, new, source)
-        return Recorded(stored, asset.id, missing, order.live and not stored.live, changed=True)
+        return Recorded(stored, cycle.asset_id, missing, order.live and not stored.live, changed=True)
 
     def _fills(self, order: Order, executions: Sequence[Execution]) -> list[Fill]:
         side = order.intent.side
@@ -126,28 +126,21 @@ class Recorder:
             for execution in executions
         ]
 
-    def _settle(
-        self,
-        tx: Tx,
-        asset: Asset,
-        cycle: Cycle,
-        order: Order,
-        fills: Sequence[Fill],
-        new: Sequence[Fill],
-        now: datetime,
-    ) -> None:
+    def _settle(self, tx: Tx, record: CycleRecord, order: Order, new: Sequence[Fill], now: datetime) -> None:
         """The cycle is folded anew. A finished one never changes: coins that turn up halt the asset."""
+        cycle = record.cycle
         if cycle.finished:
             if new:
-                self._halt(tx, asset, f"order {order.key} filled after its cycle was {cycle.status}", now)
+                why = f"order {order.key} filled after its cycle was {cycle.status}"
+                self._halt(tx, _asset(tx, cycle), why, now)
             return
-        after = folded(cycle, tx.orders_of(cycle.id), fills, now)
+        after = folded(cycle, record.orders, record.fills, now)
         if after is cycle:
             return
         check_move(cycle, after.status)
         tx.update_cycle(after)
         if after.status is CycleStatus.COMPLETE:
-            self._complete(tx, asset, after, fills, now)
+            self._complete(tx, _asset(tx, cycle), after, record.fills, now)
 
     def _halt(self, tx: Tx, asset: Asset, why: str, now: datetime) -> None:
         tx.update_asset(replace(asset, halted_reason=why, updated_at=now))
@@ -182,20 +175,20 @@ class Recorder:
         log.info("cycle_completed", extra={"symbol": asset.asset_symbol, "cycle_id": cycle.id, **numbers})
 
     def _refuse(self, tx: Tx, key: str, why: str, status: OrderStatus) -> Recorded:
-        found = tx.order_with_situation(key)
-        if found is None:
+        record = tx.cycle_record(key)
+        if record is None:
             return Recorded(None)
-        order, cycle, asset = found
+        cycle, order = record.cycle, _order_in(record, key)
         if order.status is not OrderStatus.IN_FLIGHT or (order.unclear and status is OrderStatus.REJECTED):
-            return Recorded(order, asset.id)
+            return Recorded(order, cycle.asset_id)
         now = self._clock.now()
         stored = tx.update_order(move(order, status, at=now, detail=why))
         if not cycle.finished:
             # Its columns stay, but everybody who holds the cycle in memory must look again.
             tx.update_cycle(replace(cycle, updated_at=now))
-        tx.add_event(_order_event(asset, stored, [], None, why, now))
+        tx.add_event(_order_event(cycle, stored, [], None, why, now))
         log.warning(f"order_{status}", extra={"key": key, "reason": why})
-        return Recorded(stored, asset.id, ended=True, changed=True)
+        return Recorded(stored, cycle.asset_id, ended=True, changed=True)
 
     def _correct_fees(self, tx: Tx, cycle_id: int, corrections: Mapping[str, Decimal]) -> None:
         now = self._clock.now()
@@ -213,12 +206,13 @@ class Recorder:
             )
             for key, correction in corrections.items()
         ]
-        found = tx.order_with_situation(new[0].order_key)
-        if found is None or found[1].finished:
+        record = tx.cycle_record(new[0].order_key)
+        if record is None or record.cycle.finished:
             return
         stored = [fill for fill in new if tx.insert_fill(fill)]
-        order, cycle, asset = found
-        self._settle(tx, asset, cycle, order, tx.fills_of(cycle_id), stored, now)
+        order = _order_in(record, new[0].order_key)
+        after = CycleRecord(record.cycle, record.orders, record.fills + stored)
+        self._settle(tx, after, order, stored, now)
 
     def _unknown(self, seen: VenueOrder, source: str) -> None:
         ours = is_ours(seen.key, self._store.install)
@@ -227,8 +221,18 @@ class Recorder:
         log.log(level, name, extra={"key": seen.key, "symbol": seen.symbol, "source": source})
 
 
+def _order_in(record: CycleRecord, key: str) -> Order:
+    return next(order for order in record.orders if order.key == key)
+
+
+def _asset(tx: Tx, cycle: Cycle) -> Asset:
+    situation = tx.situation(cycle.asset_id)
+    assert situation is not None, "a cycle always has its asset"
+    return situation.asset
+
+
 def _order_event(
-    asset: Asset, order: Order, new: Sequence[Fill], seen: VenueOrder | None, source: str, now: datetime
+    cycle: Cycle, order: Order, new: Sequence[Fill], seen: VenueOrder | None, source: str, now: datetime
 ) -> Event:
     data: dict[str, Any] = {"filled_qty": plain(order.filled_qty)}
     if seen is not None:
@@ -239,8 +243,8 @@ def _order_event(
         name=f"order_{order.status}",
         at=now,
         reason=order.detail or order.intent.reason,
-        asset_id=asset.id,
-        cycle_id=order.intent.cycle_id,
+        asset_id=cycle.asset_id,
+        cycle_id=cycle.id,
         order_key=order.key,
         data=data,
     )

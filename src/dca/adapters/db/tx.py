@@ -18,11 +18,11 @@ from dca.domain.money import ZERO
 from dca.domain.order import Order
 from dca.domain.position import Fill
 from dca.domain.record import Event, Heartbeat, Lease, Message
-from dca.ports import Situation, Standing
+from dca.ports import CycleRecord, Situation, Standing
 
 _ASSET_WIDTH = len(rows.ASSET)
-_ORDER_WIDTH = len(rows.ORDER)
-_CYCLE_END = _ORDER_WIDTH + len(s.CYCLE)
+_CYCLE_WIDTH = len(s.CYCLE)
+_FILL_START = _CYCLE_WIDTH + len(rows.ORDER)
 
 
 class SqlTx:
@@ -128,15 +128,16 @@ class SqlTx:
         row = self._one(s.ORDER, row=key)
         return rows.order_of(row) if row else None
 
-    def order_with_situation(self, key: str) -> tuple[Order, Cycle, Asset] | None:
-        row = self._one(s.ORDER_WITH_SITUATION, row=key)
-        if not row:
+    def cycle_record(self, key: str) -> CycleRecord | None:
+        found = self._all(s.CYCLE_RECORD, row=key)
+        if not found:
             return None
-        return (
-            rows.order_of(row[:_ORDER_WIDTH]),
-            rows.cycle_of(row[_ORDER_WIDTH:_CYCLE_END]),
-            rows.asset_of(row[_CYCLE_END:]),
-        )
+        orders: dict[str, Order] = {}
+        for row in found:
+            if row[_CYCLE_WIDTH] not in orders:
+                orders[row[_CYCLE_WIDTH]] = rows.order_of(row[_CYCLE_WIDTH:_FILL_START])
+        fills = [rows.fill_of(row[_FILL_START:]) for row in found if row[_FILL_START] is not None]
+        return CycleRecord(rows.cycle_of(found[0]), list(orders.values()), fills)
 
     def orders_of(self, cycle_id: int) -> list[Order]:
         return [rows.order_of(row) for row in self._all(s.ORDERS_OF, cycle=cycle_id)]

@@ -13,6 +13,7 @@ from urllib3.connection import HTTPConnection
 
 Client = TypeVar("Client", bound=RESTClient)
 
+ACCEPTED = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
 SOCKET_OPTIONS = [
     *HTTPConnection.default_socket_options,
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -20,38 +21,57 @@ SOCKET_OPTIONS = [
 ]
 
 
-class _OneAttempt(HTTPAdapter):
-    """Sends once, with a timeout for the connection and for each wait on it."""
+class _OneAttempt:
+    """What alpaca-py needs of a requests.Session, and no more.
 
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        super().__init__(max_retries=0, pool_connections=1, pool_maxsize=1)
+    A session reads proxies, certificates and `.netrc` again for every call, keeps cookies and
+    prepares redirects, which together take longer than the rest of the call. Here the environment
+    is read once, and no `.netrc` can replace the keys.
+    """
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, socket_options=SOCKET_OPTIONS, **kwargs)
+    def __init__(self, url: str, timeout_s: float) -> None:
+        found = requests.Session().merge_environment_settings(url, {}, None, None, None)
+        self._how = {name: found[name] for name in ("proxies", "verify", "cert")}
+        # One wait for the connection, one for each read; together they bound every call.
+        self._timeout = (timeout_s, timeout_s)
+        self._adapter = HTTPAdapter(max_retries=0)
+        self._adapter.init_poolmanager(1, 1, socket_options=SOCKET_OPTIONS)
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        kwargs["timeout"] = (self._timeout_s, self._timeout_s)
-        response = super().send(request, *args, **kwargs)
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str],
+        allow_redirects: bool,
+        params: Any = None,
+        json: Any = None,
+    ) -> requests.Response:
+        """The answer to one request, read to its end. Raises TooManyRedirects for a redirect."""
+        assert not allow_redirects
+        request = requests.PreparedRequest()
+        request.prepare_method(method)
+        request.prepare_url(url, params)
+        request.prepare_headers({**headers, **ACCEPTED})
+        request.prepare_body(None, None, json)
+        response = self._adapter.send(request, timeout=self._timeout, **self._how)
         if 300 <= response.status_code < 400:
             response.close()
             raise requests.TooManyRedirects(f"HTTP {response.status_code}: redirects are not followed")
+        # Read here, so that whatever breaks on the way breaks before anybody looks at the status.
+        _ = response.content
         return response
+
+    def close(self) -> None:
+        self._adapter.close()
 
 
 def tame(client: Client, url: str, timeout_s: float) -> Client:
     """`client` sends every request once, waits `timeout_s` at most for each answer and follows no
-    redirect. Proxies and certificates are read from the environment now instead of at every call,
-    and no `.netrc` may replace the keys.
-    """
+    redirect."""
     # Left alone, alpaca-py sends a POST again by itself after a 429 or a 504 (alpaca-facts 7.2).
     client._retry = 0
-    session = client._session
-    session.mount("https://", _OneAttempt(timeout_s))
-    session.mount("http://", _OneAttempt(timeout_s))
-    found = session.merge_environment_settings(url, {}, None, None, None)
-    session.proxies, session.verify, session.cert = found["proxies"], found["verify"], found["cert"]
-    session.trust_env = False
+    client._session = _OneAttempt(url, timeout_s)  # type: ignore[assignment]
     return client
 
 
@@ -59,7 +79,7 @@ class Pool(Generic[Client]):
     """Clients for any number of threads, each used by one at a time.
 
     The one that was used last is taken first, so its connection is warm whatever thread asks:
-    requests does not promise that a session may be shared.
+    neither alpaca-py nor requests promises that one may be shared.
     """
 
     def __init__(self, make: Callable[[], Client]) -> None:
