@@ -503,6 +503,23 @@ def test_real_data_ends_the_count_of_failures(soon: list[tuple[int, bool]]) -> N
     with_market(talk, check)
 
 
+@pytest.mark.parametrize(("proven_s", "counts"), [(0.1, [1, 1, 1]), (30, [1, 2, 3])])
+def test_a_link_that_stood_long_was_good_even_if_the_market_was_quiet(
+    proven_s: float, counts: list[int], soon: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "PROVEN_S", proven_s)
+
+    async def talk(ws: ServerConnection) -> None:
+        await welcome_data(ws)
+        await ws.wait_closed()
+
+    async def check(heard: Heard, feed: AlpacaMarketFeed) -> None:
+        await heard.up(4)
+        assert [failures for failures, _ in soon[:3]] == counts
+
+    with_market(talk, check, stale_s=0.15)
+
+
 @pytest.mark.parametrize("step", ["nothing", "welcome", "auth", "chatter"])
 def test_every_step_of_the_greeting_has_an_end(step: str, soon: list[tuple[int, bool]]) -> None:
     async def talk(ws: ServerConnection) -> None:

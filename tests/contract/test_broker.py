@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal as D
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -650,6 +651,23 @@ def test_threads_never_share_a_connection_at_the_same_time(bad: FaultServer, hur
     assert len(seen) == 200
     assert all(order is not None and order.key == intent().key for order in seen)
     assert bad.connections <= 8
+
+
+def test_the_environment_may_name_a_proxy_but_no_other_keys(
+    bad: FaultServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine api.invalid login somebody password else")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("http_proxy", bad.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    broker = AlpacaBroker(KEY, SECRET, base_url="http://api.invalid", data_url="http://api.invalid")
+    bad.will(reply(200, ORDER))
+    assert broker.find(intent().key) is not None
+    broker.close()
+    [request] = bad.requests
+    assert request.headers["host"] == "api.invalid"
+    assert "authorization" not in request.headers
 
 
 def test_a_connection_that_the_server_closed_is_replaced(bad: FaultServer, hurt: AlpacaBroker) -> None:

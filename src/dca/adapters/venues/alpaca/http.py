@@ -31,8 +31,8 @@ class _OneAttempt:
 
     def __init__(self, url: str, timeout_s: float) -> None:
         found = requests.Session().merge_environment_settings(url, {}, None, None, None)
-        self._how = {name: found[name] for name in ("proxies", "verify", "cert")}
-        # One wait for the connection, one for each read; together they bound every call.
+        self._how: dict[str, Any] = {name: found[name] for name in ("proxies", "verify", "cert")}
+        # For the connection, and for each read: only a server that drips can take longer.
         self._timeout = (timeout_s, timeout_s)
         self._adapter = HTTPAdapter(max_retries=0)
         self._adapter.init_poolmanager(1, 1, socket_options=SOCKET_OPTIONS)
