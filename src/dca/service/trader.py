@@ -98,11 +98,11 @@ class Trader:
             return Outcome(f"the venue does not list {quote.symbol}", hold_until=hold)
         intent = _intent(decision, cycle, brief.orders, instrument, self.store.install)
         exposure = self._exposure(brief, cycle, instrument, quote, entries_blocked)
+        # Denials that need no database come first: they may hold for hours, on every quote.
+        answer = review(intent, exposure, self.limits)
+        if isinstance(answer, Denied):
+            return self._denied(answer, brief.situation)
         if intent.purpose is Purpose.BASE:
-            # Denials that need no database come first, or the venue would be asked on every quote.
-            answer = review(intent, exposure, self.limits)
-            if isinstance(answer, Denied):
-                return self._denied(answer, brief.situation)
             blocked = self._foreign_position(brief, cycle, quote)
             if blocked is not None:
                 return blocked
