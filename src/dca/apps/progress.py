@@ -80,10 +80,13 @@ class Screen:
 
     def show(self, state: State, store: Store) -> None:
         situations, orders, completed = _look(store)
-        parts: list[Any] = [
-            ProgressBar(total=1.0, completed=float(state["replay"]["progress"]), width=60),
-            Text(f"{float(state['progress']):.0%} of the replay, {completed} cycles completed"),
-        ]
+        done = float(state["replay"]["progress"])
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            ProgressBar(total=1.0, completed=done, width=40),
+            f"{done:.0%} of the replay, {completed} cycles completed",
+        )
+        parts: list[Any] = [head]
         for situation in situations:
             parts.append(Text(_price_line(state, situation)))
             parts.append(_ladder_table(situation))

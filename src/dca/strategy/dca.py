@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import NamedTuple
 
 from dca.domain.asset import Asset
@@ -13,7 +13,8 @@ from dca.domain.order import Purpose
 from dca.strategy.exits import floor_price, take_profit_price, trailing_price
 from dca.strategy.ladder import deviation_pct, spend
 
-_STEP = Decimal("0.00000001")
+_SHOWN = Context(prec=8)
+"""Prices in sentences have eight digits: enough for any coin, and readable."""
 
 
 class Wait(NamedTuple):
@@ -199,4 +200,4 @@ def _reason(code: str, seen: Decimal | None, wanted: Decimal | None) -> str:
 
 
 def _show(price: Decimal) -> str:
-    return plain(price.quantize(_STEP))
+    return plain(_SHOWN.plus(price))
