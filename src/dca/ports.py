@@ -56,7 +56,11 @@ class Account:
 
 
 class Broker(Protocol):
-    """The venue's REST side. Calls block, each with a timeout; none repeats itself."""
+    """The venue's REST side. Calls block, each with a timeout; none repeats itself.
+
+    Every call raises Unauthorized when the venue refuses the keys. Of what is read, empty is a fact:
+    a list that could not be read to its end raises Unavailable.
+    """
 
     def submit(self, intent: Intent) -> VenueOrder:
         """The venue has the order. Raises Rejected (DuplicateKey, Unauthorized) only where the

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from dca.domain.cycle import Cycle
-from dca.domain.errors import Rejected, StaleWrite, Unauthorized, Unavailable
+from dca.domain.errors import Rejected, StaleWrite, Unauthorized, VenueError
 from dca.domain.folding import DUST_USD
 from dca.domain.market import Instrument, Quote
 from dca.domain.money import ceil_to, plain
@@ -214,7 +214,7 @@ class Trader:
         now = self.clock.now()
         try:
             held = self.broker.holding(quote.symbol).qty
-        except Unavailable as error:
+        except VenueError as error:
             return Outcome(f"the position cannot be read: {error}", hold_until=now + PAUSE)
         foreign = held - brief.owned
         if foreign * quote.bid <= DUST_USD:

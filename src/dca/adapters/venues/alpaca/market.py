@@ -34,14 +34,14 @@ class AlpacaMarketFeed:
 
     After `stale_s` seconds without a frame of any kind the link is reported DOWN and made anew:
     pings are answered on a connection that has gone mute, too. Quotes move only when the best price
-    does, so on few and quiet symbols this happens without a fault; it then costs a reconnect.
+    does, so minute bars are subscribed as well: they tell a quiet market from a mute stream.
 
     Numbers that cannot be a price are dropped one by one. An exception that a callback raises ends
     `run`: whoever consumes quotes must keep its own errors.
     """
 
     def __init__(
-        self, url: str, key: str, secret: str, *, stale_s: float = 60.0, step_s: float = 10.0
+        self, url: str, key: str, secret: str, *, stale_s: float = 90.0, step_s: float = 10.0
     ) -> None:
         headers = {"Content-Type": "application/msgpack"}
         self._line = Line("market", url, headers=headers, stale_s=stale_s, step_s=step_s)
@@ -80,7 +80,7 @@ class AlpacaMarketFeed:
     async def _greet(self, ws: ClientConnection, symbols: Sequence[str]) -> str:
         await self._until(ws, None, _success("connected"))
         await self._until(ws, self._auth, _success("authenticated"))
-        wanted = msgpack.packb({"action": "subscribe", "quotes": list(symbols)})
+        wanted = msgpack.packb({"action": "subscribe", "quotes": list(symbols), "bars": list(symbols)})
         ack = await self._until(ws, wanted, lambda item: item["T"] == "subscription")
         given = ack.get("quotes") or ()
         missing = [symbol for symbol in symbols if symbol not in given and "*" not in given]
