@@ -230,6 +230,12 @@ class Tx(Protocol):
     def update_order(self, order: Order) -> Order:
         """The row as written, its version raised. Raises StaleWrite."""
 
+    def update_order_and_cycle(self, order: Order, cycle: Cycle) -> Order:
+        """The order as written, and its cycle with it. Raises StaleWrite for either.
+
+        The same as one update after the other, in one question where the database can.
+        """
+
     def insert_fill(self, fill: Fill) -> bool:
         """False, and nothing written, when the id, or (order, cum_qty), is there already."""
 

@@ -232,6 +232,41 @@ class TestOrders:
         assert any_store.read(lambda tx: tx.cycle_record("k2")) is None
         assert any_store.read(lambda tx: tx.orders_of(99)) == []
 
+    def test_order_and_cycle_are_written_together(self, any_store: Store) -> None:
+        cycle = given_cycle(any_store)
+        order = given_order(any_store, cycle)
+        bought = replace(cycle, status=CycleStatus.BUYING, quantity=Decimal("0.5"))
+        filled = replace(order, status=OrderStatus.FILLED, filled_qty=Decimal("0.5"))
+        written = any_store.write(lambda tx: tx.update_order_and_cycle(filled, bought))
+        assert written == replace(filled, version=2)
+        assert any_store.read(lambda tx: tx.order("k1")) == written
+        assert any_store.read(lambda tx: tx.cycle(cycle.id)) == replace(bought, version=2)
+
+    @pytest.mark.parametrize("stale", ["order", "cycle"])
+    def test_a_stale_half_keeps_both_unwritten(self, any_store: Store, stale: str) -> None:
+        cycle = given_cycle(any_store)
+        order = given_order(any_store, cycle)
+        old_order = replace(order, version=9) if stale == "order" else order
+        old_cycle = replace(cycle, version=9) if stale == "cycle" else cycle
+        filled = replace(old_order, status=OrderStatus.FILLED)
+        with pytest.raises(StaleWrite):
+            any_store.write(
+                lambda tx: tx.update_order_and_cycle(filled, replace(old_cycle, quantity=Decimal(1)))
+            )
+        assert any_store.read(lambda tx: tx.order("k1")) == order
+        assert any_store.read(lambda tx: tx.cycle(cycle.id)) == cycle
+
+    def test_an_order_that_finds_its_slot_taken_is_written_with_its_cycle(self, any_store: Store) -> None:
+        cycle = given_cycle(any_store)
+        lost = given_order(any_store, cycle)
+        lost = any_store.write(lambda tx: tx.update_order(replace(lost, status=OrderStatus.LOST)))
+        given_order(any_store, cycle, "k2")
+        found = replace(lost, status=OrderStatus.OPEN, venue_id="v1")
+        any_store.write(lambda tx: tx.update_order_and_cycle(found, replace(cycle, quantity=Decimal(2))))
+        assert any_store.read(lambda tx: tx.order("k1")) == replace(found, version=3)
+        after = any_store.read(lambda tx: tx.cycle(cycle.id))
+        assert after is not None and after.quantity == 2
+
     def test_a_market_order_has_no_limit(self, any_store: Store) -> None:
         order = an_order(given_cycle(any_store).id)
         market = replace(order, intent=replace(order.intent, limit=None, side=Side.SELL))

@@ -327,6 +327,11 @@ class MemoryTx:
         self._follow(written)
         return written
 
+    def update_order_and_cycle(self, order: Order, cycle: Cycle) -> Order:
+        written = self.update_order(order)
+        self.update_cycle(cycle)
+        return written
+
     def insert_fill(self, fill: Fill) -> bool:
         _check(fill, _FILL)
         execution = (fill.order_key, fill.cum_qty)

@@ -102,12 +102,11 @@ class Recorder:
         missing = max(after.filled_qty - known, ZERO)
         if after is order and not new:
             return Recorded(order, cycle.asset_id, missing)
-        stored = tx.update_order(after) if after is not order else order
-        orders = [stored if other.key == order.key else other for other in record.orders]
-        self._settle(tx, CycleRecord(cycle, orders, fills), stored, new, now)
-        tx.add_event(_order_event(cycle, stored, new, seen, source, now))
-        _log_order(stored, new, source)
-        return Recorded(stored, cycle.asset_id, missing, order.live and not stored.live, changed=True)
+        orders = [after if other.key == order.key else other for other in record.orders]
+        self._settle(tx, CycleRecord(cycle, orders, fills), order, after, new, now)
+        tx.add_event(_order_event(cycle, after, new, seen, source, now))
+        _log_order(after, new, source)
+        return Recorded(after, cycle.asset_id, missing, order.live and not after.live, changed=True)
 
     def _fills(self, order: Order, executions: Sequence[Execution]) -> list[Fill]:
         side = order.intent.side
@@ -126,20 +125,29 @@ class Recorder:
             for execution in executions
         ]
 
-    def _settle(self, tx: Tx, record: CycleRecord, order: Order, new: Sequence[Fill], now: datetime) -> None:
-        """The cycle is folded anew. A finished one never changes: coins that turn up halt the asset."""
+    def _settle(
+        self,
+        tx: Tx,
+        record: CycleRecord,
+        before: Order,
+        order: Order,
+        new: Sequence[Fill],
+        now: datetime,
+    ) -> None:
+        """`order` is stored where it changed, and the cycle folded anew.
+
+        A finished cycle never changes: coins that turn up halt the asset.
+        """
         cycle = record.cycle
+        after = cycle if cycle.finished else folded(cycle, record.orders, record.fills, now)
+        if after is not cycle:
+            check_move(cycle, after.status)
+        _store(tx, before, order, cycle, after)
         if cycle.finished:
             if new:
                 why = f"order {order.key} filled after its cycle was {cycle.status}"
                 self._halt(tx, _asset(tx, cycle), why, now)
-            return
-        after = folded(cycle, record.orders, record.fills, now)
-        if after is cycle:
-            return
-        check_move(cycle, after.status)
-        tx.update_cycle(after)
-        if after.status is CycleStatus.COMPLETE:
+        elif after.status is CycleStatus.COMPLETE:
             self._complete(tx, _asset(tx, cycle), after, record.fills, now)
 
     def _halt(self, tx: Tx, asset: Asset, why: str, now: datetime) -> None:
@@ -212,13 +220,23 @@ class Recorder:
         stored = [fill for fill in new if tx.insert_fill(fill)]
         order = _order_in(record, new[0].order_key)
         after = CycleRecord(record.cycle, record.orders, record.fills + stored)
-        self._settle(tx, after, order, stored, now)
+        self._settle(tx, after, order, order, stored, now)
 
     def _unknown(self, seen: VenueOrder, source: str) -> None:
         ours = is_ours(seen.key, self._store.install)
         name = "order_not_journaled" if ours else "order_not_ours"
         level = logging.ERROR if ours else logging.WARNING
         log.log(level, name, extra={"key": seen.key, "symbol": seen.symbol, "source": source})
+
+
+def _store(tx: Tx, before: Order, order: Order, cycle: Cycle, after: Cycle) -> None:
+    """What changed is written, both at once where both did."""
+    if order is not before and after is not cycle:
+        tx.update_order_and_cycle(order, after)
+    elif order is not before:
+        tx.update_order(order)
+    elif after is not cycle:
+        tx.update_cycle(after)
 
 
 def _order_in(record: CycleRecord, key: str) -> Order:

@@ -41,6 +41,10 @@ _ORDER_OWN = tuple(name for name in Order.__dataclass_fields__ if name != "inten
 _INTENT = tuple(Intent.__dataclass_fields__)
 _FILL = tuple(Fill.__dataclass_fields__)
 _RULES_END = 3 + len(_RULES)
+CYCLE_NAMES = (*_CYCLE_OWN, "open_slot")
+"""What `cycle_values` has."""
+FATE_NAMES = (*_ORDER_OWN, "live_slot")
+"""What `fate_values` has."""
 
 
 def asset_of(row: Row) -> Asset:

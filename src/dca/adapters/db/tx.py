@@ -137,7 +137,8 @@ class SqlTx:
             if row[_CYCLE_WIDTH] not in orders:
                 orders[row[_CYCLE_WIDTH]] = rows.order_of(row[_CYCLE_WIDTH:_FILL_START])
         fills = [rows.fill_of(row[_FILL_START:]) for row in found if row[_FILL_START] is not None]
-        return CycleRecord(rows.cycle_of(found[0]), list(orders.values()), fills)
+        cycle = next(rows.cycle_of(row) for row in found if row[0] is not None)
+        return CycleRecord(cycle, list(orders.values()), fills)
 
     def orders_of(self, cycle_id: int) -> list[Order]:
         return [rows.order_of(row) for row in self._all(s.ORDERS_OF, cycle=cycle_id)]
@@ -159,6 +160,29 @@ class SqlTx:
             # must be written down; the slot stays with the successor, and `insert_order` sees both.
             self._change(s.UPDATE_ORDER, {**values, "live_slot": None}, order.key, order.version)
         return raised(order)
+
+    def update_order_and_cycle(self, order: Order, cycle: Cycle) -> Order:
+        if self._connection.dialect.name == "mysql" and self._both(order, cycle):
+            return raised(order)
+        written = self.update_order(order)
+        self.update_cycle(cycle)
+        return written
+
+    def _both(self, order: Order, cycle: Cycle) -> bool:
+        """One statement for both rows; False, and nothing written, when a unique slot is taken."""
+        values = {f"order_{name}": value for name, value in rows.fate_values(order).items()}
+        values |= {f"cycle_{name}": value for name, value in rows.cycle_values(cycle).items()}
+        values |= {"order_version": order.version + 1, "order_read": order.version, "which_order": order.key}
+        values |= {"cycle_version": cycle.version + 1, "cycle_read": cycle.version, "row": cycle.id}
+        try:
+            written = self._connection.execute(s.UPDATE_ORDER_AND_CYCLE, values).rowcount
+        except IntegrityError as error:
+            if is_duplicate(error):
+                return False
+            raise
+        if written != 2:
+            raise StaleWrite(f"{order.key} or cycle {cycle.id} is not at the version that was read any more")
+        return True
 
     def insert_fill(self, fill: Fill) -> bool:
         return self._insert(s.INSERT_FILL, rows.fill_values(fill)) is not None
