@@ -158,6 +158,15 @@ def test_only_the_clock_asks_the_time(path: Path) -> None:
 
 
 @every_file
+def test_chance_and_the_network_stay_outside(path: Path) -> None:
+    if layer_of(path) in ("adapters", "paper", "apps"):
+        return
+    banned = {"random", "secrets", "uuid", "requests", "socket", "http", "urllib.request", "subprocess"}
+    for module in imported(path):
+        assert module not in banned and module.split(".")[0] not in banned, f"{module} belongs to an adapter"
+
+
+@every_file
 def test_only_the_settings_read_the_environment(path: Path) -> None:
     if path == SRC / "dca/settings.py":
         return

@@ -138,8 +138,44 @@ def test_an_unreadable_position_is_not_taken_for_none(desk: Desk, monkeypatch: p
         raise Unavailable("500")
 
     monkeypatch.setattr(desk.venue, "holding", unreadable)
-    assert "cannot be read" in desk.trader.act(desk.brief(), quote("20000", "20003")).reason
+    one = quote("20000", "20003")
+    assert "cannot be read" in desk.trader.act(desk.brief(), one, before=one).reason
     assert desk.venue.submitted == []
+
+
+def test_one_wild_tick_sells_nothing_and_buys_nothing(desk: Desk) -> None:
+    desk.at("20000")
+    for wild in ("200000", "2000"):
+        flash = quote(wild, str(D(wild) + 3))
+        outcome = desk.trader.act(desk.brief(), flash, before=quote("20000", "20003"))
+        assert "is not confirmed" in outcome.reason and outcome.hold_until is not None
+    assert len(desk.venue.submitted) == 1
+
+
+def test_two_wild_ticks_do_not_confirm_each_other_after_a_gap(desk: Desk) -> None:
+    desk.at("20000")
+    wild = quote("200000", "200003")
+    desk.clock.move(61)
+    late = wild._replace(at=desk.clock.now())
+    assert "is not confirmed" in desk.trader.act(desk.brief(), late, before=wild).reason
+
+
+def test_a_price_that_nobody_can_confirm_is_not_traded_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(symbol: str) -> None:
+        raise Unavailable("500")
+
+    one = quote("20000", "20003")
+    desk.venue.quote(one)
+    monkeypatch.setattr(desk.venue, "latest_quote", unreadable)
+    assert "cannot be confirmed" in desk.trader.act(desk.brief(), one).reason
+    assert desk.trader.act(desk.brief(), one, before=one).reason.startswith("watching without a position")
+
+
+def test_a_real_jump_is_confirmed_by_the_venue_and_traded_on(desk: Desk) -> None:
+    desk.at("20000", before=quote("10000", "10003"))
+    assert len(desk.venue.submitted) == 1
 
 
 def refusing(desk: Desk, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:

@@ -76,6 +76,7 @@ class Engine:
     def __post_init__(self) -> None:
         self.watched: dict[str, Watched] = {}
         self.board: dict[str, Quote] = {}
+        self._before: dict[str, Quote] = {}
         self._links: dict[str, str] = {"market": "down", "trades": "down"}
         self._generation = 0
         self._caught_up = -1
@@ -158,6 +159,9 @@ class Engine:
     def on_quotes(self, quotes: Iterable[Quote]) -> None:
         """The newest quotes are on the board, and what they trigger is under way."""
         for quote in quotes:
+            before = self.board.get(quote.symbol)
+            if before is not None:
+                self._before[quote.symbol] = before
             self.board[quote.symbol] = quote
             self._consider(quote)
 
@@ -176,8 +180,10 @@ class Engine:
         self._start(watched, self._act(watched, quote))
 
     async def _act(self, watched: Watched, quote: Quote) -> None:
-        blocked = self.entries_blocked()
-        outcome = await self._call(lambda: self.trader.act(watched.brief, quote, entries_blocked=blocked))
+        blocked, before = self.entries_blocked(), self._before.get(quote.symbol)
+        outcome = await self._call(
+            lambda: self.trader.act(watched.brief, quote, before=before, entries_blocked=blocked)
+        )
         self._came_of_it(watched, outcome)
         await self._reload_one(watched)
 

@@ -13,6 +13,7 @@ from dca.domain.money import ceil_to, plain
 from dca.domain.order import Intent, Order, Purpose, Side, order_key
 from dca.domain.record import Event, Message
 from dca.ports import Broker, Clock, Situation, Store, Tx
+from dca.risk.price import agrees, follows
 from dca.risk.review import Approved, Denied, Exposure, Limits, review
 from dca.service import cycles
 from dca.service.brief import LONGEST_PAUSE, PAUSE, Brief
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 POSITION_PAUSE = timedelta(minutes=5)
 ASK_AGAIN_S = 0.5
 CANCEL_AGAIN_S = 10.0
+CONFIRM_AGAIN_S = 1.0
 MEASURE_S = 60.0
 
 
@@ -67,8 +69,18 @@ class Trader:
             return Wait("no_cycle")
         return decide(situation.cycle, situation.asset, quote, self.clock.now(), self.terms)
 
-    def act(self, brief: Brief, quote: Quote, *, entries_blocked: str | None = None) -> Outcome:
+    def act(
+        self,
+        brief: Brief,
+        quote: Quote,
+        *,
+        before: Quote | None = None,
+        entries_blocked: str | None = None,
+    ) -> Outcome:
         """The decision is carried out, unless somebody changed the rows since `brief` was read.
+
+        `before` is the quote before this one; an order on a price that does not follow from it
+        waits until the venue's REST side confirmed that price.
 
         Raises StoreUnavailable; whether an order went out is then in the journal.
         """
@@ -78,7 +90,8 @@ class Trader:
             return Outcome(decision.reason)
         try:
             if isinstance(decision, Buy | Sell):
-                return self._trade(brief, cycle, decision, quote, entries_blocked)
+                unconfirmed = self._unconfirmed(quote, before)
+                return unconfirmed or self._trade(brief, cycle, decision, quote, entries_blocked)
             if isinstance(decision, Cancel):
                 return self._cancel(brief, decision)
             cycles.change(self.store, self.clock, cycle, decision)
@@ -107,6 +120,21 @@ class Trader:
             if blocked is not None:
                 return blocked
         return self._place(intent, exposure, brief)
+
+    def _unconfirmed(self, quote: Quote, before: Quote | None) -> Outcome | None:
+        """Why the price cannot be believed yet, None when it can."""
+        now = self.clock.now()
+        if follows(quote, before, now, self.limits.max_quote_age):
+            return None
+        hold = now + self.clock.span(CONFIRM_AGAIN_S)
+        try:
+            witness = self.broker.latest_quote(quote.symbol)
+        except VenueError as error:
+            return Outcome(f"the price cannot be confirmed: {error}", hold_until=hold)
+        if agrees(quote, witness):
+            return None
+        log.warning("price_not_confirmed", extra={"quote": str(quote), "witness": str(witness)})
+        return Outcome(f"bid {quote.bid} is not confirmed: the venue says {witness.bid}", hold_until=hold)
 
     def _not_yet(self, brief: Brief, cycle: Cycle, decision: Buy | Sell) -> Outcome | None:
         """Why the cycle may not order at this moment, None when it may."""
