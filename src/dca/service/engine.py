@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from dca.service.catchup import CatchUp
 from dca.service.lease import Holding
 from dca.service.recorder import Recorded, Recorder
 from dca.service.trader import Outcome, Trader
+from dca.service.watched import Revision, Watched, changed, is_traded, revision_of
 from dca.strategy.dca import Wait
 
 log = logging.getLogger(__name__)
@@ -32,29 +33,6 @@ REFRESH_S = 6 * 3600.0
 STOP_S = 4.0
 QUEUE = 10_000
 WORKERS = 8
-
-
-@dataclass(slots=True)
-class Watched:
-    """What the streamer holds in memory of one asset, so that a quiet quote costs no SQL."""
-
-    brief: Brief
-    reason: str | Wait = "no quote yet"
-    hold_until: datetime | None = None
-    jobs: int = 0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def asset_id(self) -> int:
-        return self.brief.situation.asset.id
-
-    @property
-    def symbol(self) -> str:
-        return self.brief.situation.asset.asset_symbol
-
-    @property
-    def explained(self) -> str:
-        return self.reason.reason if isinstance(self.reason, Wait) else self.reason
 
 
 @dataclass(kw_only=True)
@@ -83,7 +61,7 @@ class Engine:
         self._account_blocked = False
         self._last_quote_at: datetime | None = None
         self._last_update_at: datetime | None = None
-        self._revision: Mapping[int, tuple[int, int, int]] = {}
+        self._revision: Mapping[int, Revision] = {}
         self._reconcile = asyncio.Event()
         self._reconcile.set()
         self._updates: asyncio.Queue[TradeUpdate] = asyncio.Queue(QUEUE)
@@ -404,11 +382,11 @@ class Engine:
     async def _reload(self) -> None:
         """What is held in memory is what the database says, wherever that changed."""
         known = {watched.asset_id: watched.brief for watched in self.watched.values()}
-        self._revision, briefs = await self._call(lambda: self.store.read(lambda tx: _changed(tx, known)))
+        self._revision, briefs = await self._call(lambda: self.store.read(lambda tx: changed(tx, known)))
         for asset_id, brief in briefs.items():
             symbol = brief.situation.asset.asset_symbol
             watched = self.watched.get(symbol)
-            if not _traded(brief):
+            if not is_traded(brief):
                 self.watched.pop(symbol, None)
             elif watched is None:
                 self.watched[symbol] = Watched(brief)
@@ -429,7 +407,7 @@ class Engine:
         if brief.situation != watched.brief.situation:
             watched.hold_until = None
         watched.brief = brief
-        self._revision = {**self._revision, watched.asset_id: _revision_of(brief)}
+        self._revision = {**self._revision, watched.asset_id: revision_of(brief)}
 
     async def _beat(self) -> None:
         while True:
@@ -460,24 +438,3 @@ class Engine:
                 self.trader.instruments = await self._call(self.broker.instruments)
             except VenueError as error:
                 log.warning("instruments_not_read", extra={"error": str(error)})
-
-
-def _traded(brief: Brief) -> bool:
-    return brief.situation.asset.is_enabled or (brief.cycle is not None and brief.cycle.quantity > 0)
-
-
-def _revision_of(brief: Brief) -> tuple[int, int, int]:
-    cycle = brief.cycle
-    return (brief.situation.asset.version, cycle.id if cycle else 0, cycle.version if cycle else 0)
-
-
-def _changed(tx: Tx, known: Mapping[int, Brief]) -> tuple[dict[int, tuple[int, int, int]], dict[int, Brief]]:
-    """The revision of every asset, and a new brief for each that is not as `known`."""
-    revision = tx.revision()
-    briefs = {}
-    for asset_id, seen in revision.items():
-        if asset_id not in known or _revision_of(known[asset_id]) != seen:
-            brief = read_brief(tx, asset_id)
-            if brief is not None:
-                briefs[asset_id] = brief
-    return revision, briefs

@@ -1,0 +1,59 @@
+"""What the streamer holds in memory of its assets, and how it sees that the database knows better."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from dca.ports import Tx
+from dca.service.brief import Brief, read_brief
+from dca.strategy.dca import Wait
+
+Revision = tuple[int, int, int]
+"""Version of the asset, id and version of its unfinished cycle (0, 0 without one)."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """What the streamer holds in memory of one asset, so that a quiet quote costs no SQL."""
+
+    brief: Brief
+    reason: str | Wait = "no quote yet"
+    hold_until: datetime | None = None
+    jobs: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def asset_id(self) -> int:
+        return self.brief.situation.asset.id
+
+    @property
+    def symbol(self) -> str:
+        return self.brief.situation.asset.asset_symbol
+
+    @property
+    def explained(self) -> str:
+        return self.reason.reason if isinstance(self.reason, Wait) else self.reason
+
+
+def is_traded(brief: Brief) -> bool:
+    """Whether there is anything to do for the asset: a disabled one is still sold by its rules."""
+    cycle = brief.cycle
+    return brief.situation.asset.is_enabled or (cycle is not None and (cycle.quantity > 0 or brief.busy))
+
+
+def revision_of(brief: Brief) -> Revision:
+    cycle = brief.cycle
+    return (brief.situation.asset.version, cycle.id if cycle else 0, cycle.version if cycle else 0)
+
+
+def changed(tx: Tx, known: Mapping[int, Brief]) -> tuple[dict[int, Revision], dict[int, Brief]]:
+    """The revision of every asset, and a new brief for each that is not as `known`."""
+    revision = tx.revision()
+    briefs = {}
+    for asset_id, seen in revision.items():
+        if asset_id not in known or revision_of(known[asset_id]) != seen:
+            brief = read_brief(tx, asset_id)
+            if brief is not None:
+                briefs[asset_id] = brief
+    return revision, briefs
