@@ -21,6 +21,7 @@ from market import PATIENCE_S, Market, offline
 from dca.adapters.db import migrate
 from dca.apps.offline import KEY, SECRET, Offline
 from dca.domain.cycle import Cycle
+from dca.service.brief import read_brief
 
 CYCLES = 30
 WARM_UP = 2
@@ -43,7 +44,7 @@ def measure(url: str | None = None) -> dict[str, float]:
     """
     with (
         tempfile.TemporaryDirectory() as folder,
-        offline(Path(folder), database_url=url, cash=D(100_000)) as run,
+        offline(Path(folder), database_url=url, cash=D(100_000), extra={"RECONCILE_EVERY_S": "20"}) as run,
     ):
         run.add_asset("BTC/USD", RULES)
         market = Market(run)
@@ -89,18 +90,21 @@ def _quoted(run: Offline, market: Market, price: D, done: Callable[[Cycle], bool
     limit = time.monotonic() + 0.5
 
     def booked() -> bool:
-        situation = run.store.read(lambda tx: tx.situation(1))
-        assert situation is not None and situation.cycle is not None
-        return situation.cycle.status in ("watching", "cooldown") and done(situation.cycle)
+        brief = run.store.read(lambda tx: read_brief(tx, 1))
+        assert brief is not None and brief.cycle is not None
+        at_rest = brief.cycle.status in ("watching", "cooldown") and brief.unmeasured_since() is None
+        return at_rest and done(brief.cycle)
 
     end = time.monotonic() + PATIENCE_S
+    # Looking at once would take the processor from what is being measured.
+    time.sleep(0.02)
     while not booked():
         assert time.monotonic() < end, f"nothing came of {price}"
         if time.monotonic() > limit:
             # The exchange fills some orders in part: the rest wants another quote.
             market.price(str(price))
             limit += 0.5
-        time.sleep(0.005)
+        time.sleep(0.02)
     time.sleep(0.02)
 
 

@@ -412,14 +412,13 @@ class Engine:
     async def _beat(self) -> None:
         while True:
             try:
-                await self._call(self.lease.renew)
                 await self._write_beat(Heartbeat(name="streamer", at=self.clock.now(), detail=self._detail()))
             except StoreError as error:
                 log.warning("beat_failed", extra={"error": str(error)})
             await asyncio.sleep(BEAT_S)
 
     async def _write_beat(self, beat: Heartbeat) -> None:
-        await self._call(lambda: self.store.write(lambda tx: tx.beat(beat)))
+        await self._call(lambda: self.lease.renew(beat))
 
     def _detail(self) -> dict[str, Any]:
         return {

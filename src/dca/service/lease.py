@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from dca.domain.errors import DcaError, StaleWrite
-from dca.domain.record import Lease
-from dca.ports import Clock, Store
+from dca.domain.record import Heartbeat, Lease
+from dca.ports import Clock, Store, Tx
 
 TTL_S = 15.0
 
@@ -21,8 +21,11 @@ class Holding:
         self._clock = clock
         self._lease = lease
 
-    def renew(self) -> None:
-        """The lease runs for another TTL_S of real time. Raises LeaseTaken when it is lost."""
+    def renew(self, beat: Heartbeat) -> None:
+        """The lease runs for another TTL_S of real time, and its holder's heart has beaten.
+
+        Raises LeaseTaken when the lease is lost; then nothing is written.
+        """
         lease = self._lease
         renewed = Lease(
             name=lease.name,
@@ -31,13 +34,18 @@ class Holding:
             version=lease.version,
         )
         try:
-            self._lease = self._store.write(lambda tx: tx.put_lease(renewed))
+            self._lease = self._store.write(lambda tx: _renewed(tx, renewed, beat))
         except StaleWrite as error:
             raise LeaseTaken(f"another instance took over {lease.name}") from error
 
     def drop(self) -> None:
         """Nobody has to wait for the lease to run out."""
         self._store.write(lambda tx: tx.drop_lease(self._lease))
+
+
+def _renewed(tx: Tx, lease: Lease, beat: Heartbeat) -> Lease:
+    tx.beat(beat)
+    return tx.put_lease(lease)
 
 
 def take(store: Store, clock: Clock, name: str, holder: str, alive: Callable[[str], bool]) -> Holding:
