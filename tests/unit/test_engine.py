@@ -160,16 +160,12 @@ def test_a_quiet_quote_costs_no_sql_and_no_http(bench: Bench, monkeypatch: pytes
         monkeypatch.setattr(bench.engine, "broker", None)
         try:
             # No await in here: whatever the quotes themselves cost would be counted, nothing else is.
-            pool_before = bench.engine._pool._work_queue.qsize()
             counted = len(statements)
             for cent in range(10_000):
-                bench.engine.on_quotes(
-                    [Quote("BTC/USD", D(20_000) + D(cent) / 100, D(20_003) + D(cent) / 100, bought.at)]
-                )
-            assert bench.engine._pool._work_queue.qsize() == pool_before, "nothing was handed to a worker"
-            assert [
-                one for one in statements[counted:] if "dca_heartbeats" not in one and "dca_leases" not in one
-            ] == []
+                price = D(20_000) + D(cent) / 100
+                bench.engine.on_quotes([Quote("BTC/USD", price, price + 3, bought.at)])
+            assert statements[counted:] == []
+            assert not bench.engine._jobs, "nothing was begun that could ask later"
         finally:
             event.remove(SqlEngine, "before_cursor_execute", count)
         assert len(bench.venue.submitted) == before
@@ -243,12 +239,18 @@ def test_a_part_that_fails_ends_the_whole(bench: Bench) -> None:
 def test_another_instance_that_took_over_ends_this_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dca.service.engine.BEAT_S", 0.05)
 
+    def taken() -> bool:
+        try:
+            lease.take(bench.store, bench.clock, "streamer:test", "host/2/2", lambda holder: False)
+        except lease.LeaseTaken:
+            return False
+        return True
+
     async def test() -> None:
         running = asyncio.create_task(bench.engine.run(asyncio.Event()))
         await until(lambda: bench.feed.on_quotes is not None, "the market feed")
-        await asyncio.to_thread(
-            lease.take, bench.store, bench.clock, "streamer:test", "host/2/2", lambda holder: False
-        )
+        while not await asyncio.to_thread(taken):
+            pass  # its holder lives and renews it, so it may win a few times
         with pytest.raises(lease.LeaseTaken):
             await asyncio.wait_for(running, 5)
 
@@ -269,3 +271,27 @@ def test_an_instance_that_cannot_start_waits(sqlite_url: str, tmp_path: Path) ->
     with pytest.raises(lease.LeaseTaken):
         lease.take(bench.store, bench.clock, "streamer:test", "host/2/2", lambda holder: True)
     bench.store.close()
+
+
+def test_a_stop_ends_the_wait_for_a_venue_that_does_not_answer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dca.domain.errors import Unavailable
+
+    monkeypatch.setattr("dca.service.engine.RETRY_S", 0.01)
+    asked = 0
+
+    def unavailable() -> None:
+        nonlocal asked
+        asked += 1
+        raise Unavailable("503")
+
+    async def test() -> None:
+        stop = asyncio.Event()
+        monkeypatch.setattr(bench.venue, "instruments", unavailable)
+        running = asyncio.create_task(bench.engine.run(stop))
+        await until(lambda: asked > 2, "it asked again and again")
+        stop.set()
+        await asyncio.wait_for(running, 5)
+
+    asyncio.run(test())

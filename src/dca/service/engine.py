@@ -66,7 +66,6 @@ class Engine:
         self._reconcile.set()
         self._updates: asyncio.Queue[TradeUpdate] = asyncio.Queue(QUEUE)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
-        self._feed: asyncio.Task[None] | None = None
         self._jobs: set[asyncio.Task[None]] = set()
         self._questions: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
@@ -79,7 +78,7 @@ class Engine:
         instance took over, and whatever a part of it ended with.
         """
         self._failed = asyncio.get_running_loop().create_future()
-        await self._begin()
+        await self._begin(stop)
         parts = [
             self._watch_market(),
             self.trades.run(self.on_update, self._trades_link),
@@ -102,8 +101,9 @@ class Engine:
         finally:
             await self._end([*tasks, stopping])
 
-    async def _begin(self) -> None:
-        while True:
+    async def _begin(self, stop: asyncio.Event) -> None:
+        """What cannot be done without is known, or the wait for it was ended by `stop`."""
+        while not stop.is_set():
             try:
                 self.trader.instruments = await self._call(self.broker.instruments)
                 await self._reload()
@@ -348,8 +348,10 @@ class Engine:
 
     async def _reconcile_loop(self) -> None:
         while True:
+            # Not wait_for: in Python 3.11 it swallows a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._reconcile.wait(), self.reconcile_every_s)
+                async with asyncio.timeout(self.reconcile_every_s):
+                    await self._reconcile.wait()
             self._reconcile.clear()
             generation = self._generation
             try:
