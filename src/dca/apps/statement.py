@@ -137,4 +137,4 @@ def show(report: Json, console: Console) -> None:
 
 
 def _line(console: Console, name: str, value: str) -> None:
-    console.print(f"  {name:<68} {value}", highlight=False, soft_wrap=True)
+    console.print(f"  {name:<72} {value}", highlight=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from dca.ports import HALTED, Clock, Situation, Store, Tx
 from dca.strategy.ladder import commitment
 
 Json = dict[str, Any]
+_SHOWN = Context(prec=8)
 
 
 def collect(store: Store, clock: Clock) -> Json:
@@ -122,11 +123,16 @@ def _assets_table(report: Json, waiting: dict[str, str]) -> Table:
             str(cycle.get("id", "-")),
             " ".join(filter(None, [str(cycle.get("status", "no cycle")), state])),
             str(cycle.get("quantity", "-")),
-            str(cycle.get("average_purchase_price", "-")),
+            _short(cycle.get("average_purchase_price")),
             f"{cycle.get('safety_orders', 0)}/{asset['max_safety_orders']}",
             asset["halted_reason"] or waiting.get(asset["asset_symbol"], ""),
         )
     return table
+
+
+def _short(price: str | None) -> str:
+    """Eight digits: the rest is in the JSON."""
+    return "-" if price is None else plain(_SHOWN.plus(Decimal(price)))
 
 
 def _orders_table(report: Json) -> Table:

@@ -335,12 +335,12 @@ class Engine:
 
     def _market_link(self, link: Link, why: str) -> None:
         self._links["market"] = str(link)
-        log.info("market_link", extra={"link": str(link), "reason": why})
+        log.debug("market_link", extra={"link": str(link), "reason": why})
 
     def _trades_link(self, link: Link, why: str) -> None:
         self._links["trades"] = str(link)
         self._generation += 1
-        log.info("trades_link", extra={"link": str(link), "reason": why})
+        log.debug("trades_link", extra={"link": str(link), "reason": why})
         if link is Link.UP:
             self._reconcile.set()
 
