@@ -221,6 +221,7 @@ class Life:
         # Where reads kept failing, a position was sold on the estimate of its fee, which is the most
         # it can be: so much may have stayed behind, and the next measurement finds it.
         unmeasured = {order.key for order in unmeasured_buys(orders, fills)}
+        unmeasured |= {order.key for order in orders if order.live}
         behind = sum((fill.fee for fill in fills if fill.order_key in unmeasured), D(0))
         if not D(0) <= held - owned <= BTC.min_trade_increment + behind:
             found.append(f"{owned} folded, {held} held")

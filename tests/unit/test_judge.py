@@ -124,3 +124,27 @@ def test_a_violation_is_enough_to_not_hold() -> None:
     end = D(10_000) - 20 + D("20.9475") - D("0.06")
     report = statement(books(), Equity(D(10_000), end, {"BTC/USD": D(21_000)}), verdict)
     assert not report["holds"]
+
+
+def test_a_working_order_may_hold_more_than_its_highest_fee_left() -> None:
+    """Its fee is booked at the highest rate until it has ended."""
+    orders = [order("partial", BASE, filled_qty=D("0.0004"))]
+    written = books(
+        cycles=[cycle("buying", quantity=D("0.000399"))],
+        orders=orders,
+        fills=[fill(BASE, "0.0004", "20000", "0.000001")],
+    )
+    log = venue(
+        requests=[request(BASE)],
+        executions=[executed(BASE, "0.0004", "20000", "0.0000006")],
+        steps=[(BASE.key, True)],
+        coins={"BTC/USD": D("0.0003994")},
+    )
+    verdict = judge.judge(log, written, {"BTC/USD": BTC})
+    assert verdict.violations == []
+    end = D(10_000) - 8 + D("0.0003994") * 20_000
+    coins = judge.unmeasured(log, written)
+    report = statement(written, Equity(D(10_000), end, {"BTC/USD": D(20_000)}, coins), verdict)
+    assert (report["unexplained"], report["unmeasured_fees"]) == ("0.00", "0.01")
+    more = replace(log, coins={"BTC/USD": D("0.0003996")})
+    assert judge.POSITION in violated(more, written)

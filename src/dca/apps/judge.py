@@ -138,10 +138,32 @@ def _in_flight(verdict: Verdict, books: Books) -> None:
         verdict.expect(NOT_IN_FLIGHT, order.status is not OrderStatus.IN_FLIGHT, order.key)
 
 
+def unmeasured(venue: VenueLog, books: Books) -> dict[str, Decimal]:
+    """Coins that buys which are still working hold beyond what is booked, by symbol.
+
+    A fee is booked at its highest until the order has ended and its true fee is measured.
+    """
+    working = {
+        order.key: order.intent.symbol
+        for order in books.orders
+        if order.live and order.intent.side is Side.BUY
+    }
+    coins: dict[str, Decimal] = defaultdict(Decimal)
+    for fill in books.fills:
+        if fill.order_key in working:
+            coins[working[fill.order_key]] += fill.fee
+    for executed in venue.executions:
+        if executed.key in working:
+            coins[executed.symbol] -= executed.fee
+    return coins
+
+
 def _positions(verdict: Verdict, venue: VenueLog, books: Books, instruments: dict[str, Instrument]) -> None:
+    not_yet = unmeasured(venue, books)
     for asset in books.assets:
         symbol = asset.asset_symbol
         owned = sum((cycle.quantity for cycle in books.cycles if cycle.asset_id == asset.id), ZERO)
+        owned += not_yet.get(symbol, ZERO)
         held = venue.coins.get(symbol, ZERO)
         step = instruments[symbol].min_trade_increment
         verdict.expect(

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from dca.apps.judge import Books, Executed, Request, VenueLog, judge
+from dca.apps.judge import Books, Executed, Request, VenueLog, judge, unmeasured
 from dca.apps.offline import Offline
 from dca.apps.statement import Equity, statement
 from dca.domain.errors import DcaError
@@ -114,4 +114,5 @@ def reckon(offline: Offline) -> Row:
     quotes = offline.control("status")["quotes"]
     bids = {asset.asset_symbol: exact(quotes[asset.asset_symbol]["bid"]) for asset in books.assets}
     worth = sum((qty * bids[symbol] for symbol, qty in venue.coins.items() if qty), ZERO)
-    return statement(books, Equity(offline.cash, venue.cash + worth, bids), verdict)
+    equity = Equity(offline.cash, venue.cash + worth, bids, unmeasured(venue, books))
+    return statement(books, equity, verdict)

@@ -1,7 +1,7 @@
 """The statement: what was traded, what it earned, and every cent of equity explained."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
@@ -18,11 +18,15 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Equity:
-    """What the exchange account was worth at the start and is worth now, at the bid."""
+    """What the exchange account was worth at the start and is worth now, at the bid.
+
+    `unmeasured` are coins that working orders hold beyond what is booked, by symbol.
+    """
 
     start: Decimal
     end: Decimal
     bids: dict[str, Decimal]
+    unmeasured: dict[str, Decimal] = field(default_factory=dict)
 
 
 def statement(books: Books, equity: Equity, verdict: Verdict) -> Json:
@@ -40,8 +44,9 @@ def statement(books: Books, equity: Equity, verdict: Verdict) -> Json:
             cycles.append(_cycle_line(cycle.id, symbols[cycle.asset_id], cycle.safety_orders, position))
         else:
             unrealised += gain + cycle.quantity * bid
+    not_yet = sum((coins * equity.bids[symbol] for symbol, coins in equity.unmeasured.items()), ZERO)
     change = equity.end - equity.start
-    unexplained = change - realised - unrealised - dust
+    unexplained = change - realised - unrealised - dust - not_yet
     return {
         "cycles_completed": len(cycles),
         "deepest_ladder": max((line["safety_orders"] for line in cycles), default=0),
@@ -53,6 +58,7 @@ def statement(books: Books, equity: Equity, verdict: Verdict) -> Json:
         "realised": _usd(realised),
         "unrealised": _usd(unrealised),
         "dust": _usd(dust),
+        "unmeasured_fees": _usd(not_yet),
         "equity_start": _usd(equity.start),
         "equity_end": _usd(equity.end),
         "change": _usd(change),
@@ -120,6 +126,7 @@ def show(report: Json, console: Console) -> None:
         ("realised", "+ realised profit"),
         ("unrealised", "+ open position, marked to the bid"),
         ("dust", "+ dust of finished cycles"),
+        ("unmeasured_fees", "+ fees of working orders, booked at their highest"),
         ("unexplained", "+ unexplained"),
         ("equity_end", "= equity at the end"),
     ):
