@@ -405,8 +405,8 @@ class Engine:
             self._refresh(watched, brief)
 
     def _refresh(self, watched: Watched, brief: Brief) -> None:
-        """A row that changed asks for a new decision, whatever the pause."""
-        if brief.situation != watched.brief.situation:
+        """A row that changed - asset, cycle, order or fill - asks for a new decision at once."""
+        if brief != watched.brief:
             watched.hold_until = None
         watched.brief = brief
         self._revision = {**self._revision, watched.asset_id: revision_of(brief)}
