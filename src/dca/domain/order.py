@@ -132,7 +132,7 @@ class Execution:
     """One execution of an order. `qty` is gross; `cum_qty` is the order's filled quantity after it.
 
     `id` is the venue's name for it, which may differ between its stream and its REST history;
-    (order, cum_qty) is the same in both (alpaca-facts on account activities).
+    (order, cum_qty) is the same in both (docs/alpaca.md, activities).
     """
 
     id: str

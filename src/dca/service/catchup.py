@@ -74,7 +74,7 @@ class CatchUp:
     def fees(self, cycle_id: int) -> None:
         """The coin fees of a cycle's ended buys are what the position shows was taken.
 
-        The venue's fills carry no fee (alpaca-facts, crypto fees), and which rate applies depends
+        The venue's fills carry no fee (docs/alpaca.md, fees), and which rate applies depends
         on how the order met the book, so what is owned is measured: position minus what our books
         say. A difference that fees cannot explain is left alone, as drift for a person to see.
         """

@@ -69,7 +69,7 @@ class _OneAttempt:
 def tame(client: Client, url: str, timeout_s: float) -> Client:
     """`client` sends every request once, waits `timeout_s` at most for each answer and follows no
     redirect."""
-    # Left alone, alpaca-py sends a POST again by itself after a 429 or a 504 (alpaca-facts 7.2).
+    # Left alone, alpaca-py sends a POST again by itself after a 429 or a 504 (docs/alpaca.md, the SDK).
     client._retry = 0
     client._session = _OneAttempt(url, timeout_s)  # type: ignore[assignment]
     return client

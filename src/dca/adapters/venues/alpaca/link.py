@@ -41,7 +41,7 @@ class LinkLost(Exception):
 def pause_s(failures: int, *, limited: bool, chance: float) -> float:
     """Seconds to wait after so many failures in a row; `chance` (0 to 1) spreads them by half.
 
-    Half-dead connections block new ones for up to 90 s (alpaca-facts 3), so a venue that limits
+    Half-dead connections block new ones for up to 90 s (docs/alpaca.md, limits), so a venue that limits
     gets at most eight attempts in that time.
     """
     first = LIMITED_PAUSE_S if limited else FIRST_PAUSE_S

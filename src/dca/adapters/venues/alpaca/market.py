@@ -1,4 +1,4 @@
-"""The stream of quotes (alpaca-facts 6): msgpack both ways, arrays from the venue."""
+"""The stream of quotes (docs/alpaca.md): msgpack both ways, arrays from the venue."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence

@@ -113,7 +113,7 @@ class AlpacaBroker:
 
 
 def _submit(client: TradingClient, intent: Intent) -> VenueOrder:
-    """Strings on the wire: alpaca-py's request models would send floats (alpaca-facts 7.5)."""
+    """Strings on the wire: alpaca-py's request models would send floats (docs/alpaca.md, the SDK)."""
     body = {
         "symbol": intent.symbol,
         "qty": plain(intent.qty),

@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 
 def answer(error: APIError) -> Answer:
-    """What `error` says. The body is whatever came: JSON, HTML, nothing (alpaca-facts 7.4)."""
+    """What `error` says. The body is whatever came: JSON, HTML, nothing (docs/alpaca.md, the SDK)."""
     try:
         body = json.loads(str(error))
         code, message = body.get("code", 0), body.get("message", "")

@@ -1,4 +1,4 @@
-"""The stream of trade updates (alpaca-facts 5): JSON, in text or binary frames, one object each."""
+"""The stream of trade updates (docs/alpaca.md): JSON in text or binary frames, one object each."""
 
 import json
 from collections.abc import Callable
@@ -21,13 +21,13 @@ class AlpacaTradeFeed:
     """The TradeFeed of Alpaca and of whatever speaks its protocol. `url` is the complete address.
 
     Silence is normal here, so only pings watch the link: what is missing must be asked for by REST.
-    `position_qty` is not read; whether it is net of the coin fee is unknown (alpaca-facts 5.2).
+    `position_qty` is not read; whether it is net of the coin fee is unknown (docs/alpaca.md, trade updates).
     An exception that a callback raises ends `run`.
     """
 
     def __init__(self, url: str, key: str, secret: str, *, step_s: float = 10.0) -> None:
         self._line = Line("trades", url, stale_s=None, step_s=step_s)
-        # The older of two forms: every SDK sends this one (alpaca-facts 5.1).
+        # The older of two forms: every SDK sends this one (docs/alpaca.md, trade updates).
         self._auth = json.dumps({"action": "authenticate", "data": {"key_id": key, "secret_key": secret}})
         self._listen = json.dumps({"action": "listen", "data": {"streams": [UPDATES]}})
         self._malformed = Tally("frame_malformed")

@@ -42,7 +42,7 @@ STATUSES: Mapping[str, OrderStatus] = {
         "pending_review",
         "stopped",
         "suspended",
-        # Ended for the day or being booked: the venue does not call it the end (alpaca-facts 1.8).
+        # Ended for the day or being booked: the venue does not call it the end (docs/alpaca.md, statuses).
         "done_for_day",
         "calculated",
     ),
@@ -91,7 +91,7 @@ def _optional(value: Any) -> Decimal | None:
 
 
 def _positive(value: Any) -> Decimal | None:
-    """Paper accounts show an average price of 0 at times; no price is 0 (alpaca-facts 2)."""
+    """Paper accounts show an average price of 0 at times; no price is 0 (docs/alpaca.md, fees)."""
     found = _optional(value)
     return found if found is not None and found > 0 else None
 
@@ -141,7 +141,7 @@ def submitted_at(body: Any) -> datetime:
 
 def activity(body: Any) -> Execution:
     """The execution that a FILL activity shows. Its id is `time::uuid`; the uuid half is kept,
-    which may be the stream's execution id (alpaca-facts 4.5). Raises Malformed."""
+    which may be the stream's execution id (docs/alpaca.md, activities). Raises Malformed."""
     try:
         return Execution(
             id=path_id(body["id"].rpartition("::")[2]),
@@ -194,7 +194,10 @@ def holding(body: Any) -> Holding:
 
 
 def account(body: Any) -> Account:
-    """The account. Crypto spends `non_marginable_buying_power` (alpaca-facts 1.10). Raises Malformed."""
+    """The account; crypto spends `non_marginable_buying_power` (docs/alpaca.md, balance).
+
+    Raises Malformed.
+    """
     try:
         switches = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
         states = (body.get("status"), body.get("crypto_status"))
@@ -214,7 +217,7 @@ def instrument(body: Any) -> Instrument:
     """The instrument that a crypto asset object shows. Raises Malformed.
 
     It is tradable only while active and fractionable too: one flag alone has been seen to lie
-    (alpaca-facts 1.2).
+    (docs/alpaca.md, sizes).
     """
     try:
         found = Instrument(
