@@ -105,14 +105,13 @@ _mine = t.orders.alias("mine")
 # Orders by fills, with the cycle beside its own order only (else it is read over and over): one wide
 # answer is cheaper than three questions.
 CYCLE_RECORD: Query = (
-    select(*rows.CYCLE, null().label("previous"), *rows.ORDER, *rows.FILL)
+    select(*rows.CYCLE, null().label("previous"), *rows.ORDER, *rows.FILL, t.orders.c.seq)
     .select_from(
         _mine.join(t.orders, t.orders.c.cycle_id == _mine.c.cycle_id)
         .outerjoin(t.cycles, (t.cycles.c.id == _mine.c.cycle_id) & (t.orders.c.key == _mine.c.key))
         .outerjoin(t.fills, t.fills.c.order_key == t.orders.c.key)
     )
     .where(_mine.c.key == bindparam("row"))
-    .order_by(t.orders.c.seq, t.fills.c.seq)
 )
 UPDATE_ORDER = _changed(t.orders, "key")
 
