@@ -1,6 +1,6 @@
 """What the services need from the outside, as protocols; adapters provide it."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -298,6 +298,3 @@ class Store(Protocol):
         """
 
     def close(self) -> None: ...
-
-
-Background = Callable[[], Awaitable[None]]

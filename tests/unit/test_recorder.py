@@ -315,3 +315,11 @@ def test_a_writer_who_loses_the_race_reads_again(desk: Desk, monkeypatch: pytest
     monkeypatch.setattr(desk.store, "write", interrupted)
     desk.see(shown(wish, "filled", "0.001", execution(wish, "0.0008", "0.001")))
     assert (desk.order(wish).status, desk.cycle.quantity) == ("filled", D("0.0009975"))
+
+
+def test_a_halt_is_written_once_and_its_first_reason_stays(desk: Desk) -> None:
+    desk.recorder.halt(desk.asset_id, "the first reason")
+    desk.recorder.halt(desk.asset_id, "another reason")
+    situation = desk.store.read(lambda tx: tx.situation(desk.asset_id))
+    assert situation is not None and situation.asset.halted_reason == "the first reason"
+    assert len(desk.store.read(lambda tx: tx.messages())) == 1

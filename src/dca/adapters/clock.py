@@ -38,10 +38,6 @@ class ScaledClock:
     def span(self, seconds: float) -> timedelta:
         return timedelta(seconds=seconds * self.speed)
 
-    def wall_seconds_until(self, instant: datetime) -> float:
-        """Real seconds until `now` shows `instant`; negative once it has."""
-        return (instant - self.now()).total_seconds() / self.speed
-
 
 class ManualClock:
     """A clock that stands still until it is moved: for simulations and tests."""

@@ -13,8 +13,8 @@ from dca.domain.errors import DcaError, IllegalTransition, StoreError, VenueErro
 from dca.domain.market import Quote
 from dca.domain.money import ZERO
 from dca.domain.order import Side, TradeUpdate
-from dca.domain.record import Event, Heartbeat, Message
-from dca.ports import Broker, Clock, Link, MarketFeed, Store, T, TradeFeed, Tx
+from dca.domain.record import Heartbeat
+from dca.ports import Broker, Clock, Link, MarketFeed, Store, T, TradeFeed
 from dca.service.brief import Brief, read_brief
 from dca.service.catchup import CatchUp
 from dca.service.lease import Holding
@@ -220,19 +220,7 @@ class Engine:
             self._failed.set_exception(error)
 
     async def _halt(self, watched: Watched, why: str) -> None:
-        asset_id, now = watched.asset_id, self.clock.now()
-        log.error("asset_halted", extra={"asset_id": asset_id, "reason": why})
-
-        def write(tx: Tx) -> None:
-            situation = tx.situation(asset_id)
-            if situation is not None and situation.asset.halted_reason is None:
-                tx.update_asset(replace(situation.asset, halted_reason=why, updated_at=now))
-                tx.add_event(Event(name="asset_halted", at=now, reason=why, asset_id=asset_id))
-                tx.add_message(
-                    Message(key=f"halted:{asset_id}:{why}"[:190], name="asset_halted", text=why, at=now)
-                )
-
-        await self._call(lambda: self.store.write(write))
+        await self._call(lambda: self.recorder.halt(watched.asset_id, why))
         await self._reload_one(watched)
 
     # Trade updates

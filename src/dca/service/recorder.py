@@ -63,6 +63,16 @@ class Recorder:
         """The order is over without the venue ever having had it."""
         return self._write(lambda tx: self._refuse(tx, key, why, status))
 
+    def halt(self, asset_id: int, why: str) -> None:
+        """No order of ours for the asset until a person looked; the first reason stays."""
+
+        def work(tx: Tx) -> None:
+            situation = tx.situation(asset_id)
+            if situation is not None and situation.asset.halted_reason is None:
+                self._halt(tx, situation.asset, why, self._clock.now())
+
+        self._write(work)
+
     def mark_unclear(self, key: str) -> None:
         """From now on no refusal can end the order; only what the venue shows can."""
 
