@@ -12,11 +12,15 @@ from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.market import Instrument, Quote
 from dca.domain.order import Execution, Intent, Order, TradeUpdate, VenueOrder
 from dca.domain.position import Fill
-from dca.domain.record import Event, Heartbeat, Lease, Message
+from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
 
 T = TypeVar("T")
 HALTED = "halted"
 """The flag that keeps every process from sending orders; its value is the reason."""
+PAUSED = "paused"
+"""The flag that keeps every process from buying; what is held is still sold by its rules."""
+MAINTENANCE = "maintenance"
+"""The flag that keeps the watchdog from starting the streamer; its value is the reason."""
 
 
 class Clock(Protocol):
@@ -99,6 +103,21 @@ class Broker(Protocol):
     def latest_quote(self, symbol: str) -> Quote:
         """Raises Unavailable."""
 
+    def latest_quotes(self, symbols: Sequence[str]) -> dict[str, Quote]:
+        """The newest quote of each, by symbol; one that the venue has none of is left out.
+
+        Raises Unavailable."""
+
+    def time(self) -> datetime:
+        """What the venue's clock shows. Raises Unavailable."""
+
+
+class Notifier(Protocol):
+    """Tells a person, by mail or messenger."""
+
+    def send(self, title: str, text: str) -> None:
+        """Every address that is configured took the message. Raises Unavailable when one did not."""
+
 
 class Link(StrEnum):
     """The state of a stream, as its consumer must know it."""
@@ -161,7 +180,7 @@ class Standing:
     """How an asset stands at this moment, for whoever decided on what was read before.
 
     `cycle_id` and `cycle_version` are those of the unfinished cycle, 0 without one; `open_orders`
-    counts the live orders of the whole account; `halted` is the halt's reason.
+    counts the live orders of the whole account; `halted` and `paused` are the reasons of the flags.
     """
 
     asset_version: int
@@ -169,6 +188,7 @@ class Standing:
     cycle_version: int
     open_orders: int
     halted: str | None
+    paused: str | None = None
 
 
 class Tx(Protocol):
@@ -200,6 +220,18 @@ class Tx(Protocol):
 
     def cycles(self) -> list[Cycle]:
         """Every cycle there ever was, oldest first."""
+
+    def stray_cycles(self) -> list[Cycle]:
+        """Cycles that no program of ours leaves: unfinished ones beside an asset's unfinished cycle,
+        finished ones in its place, and those whose asset is not there. Oldest first."""
+
+    def open_records(self) -> list[CycleRecord]:
+        """Every asset's unfinished cycle with its orders and fills, by cycle id.
+
+        The number of statements does not depend on how many there are."""
+
+    def closed_records(self, since: datetime, until: datetime) -> list[CycleRecord]:
+        """Every cycle that was finished at or after `since` and before `until`, by cycle id."""
 
     def insert_cycle(self, asset_id: int, status: CycleStatus, *, at: datetime) -> Cycle | None:
         """The new cycle; None when the asset has an unfinished one already."""
@@ -250,6 +282,18 @@ class Tx(Protocol):
     def events(self, *, limit: int = 100, name: str | None = None) -> list[Event]:
         """The newest events first."""
 
+    def add_decisions(self, decisions: Sequence[Decision]) -> None: ...
+
+    def decision_at(self, asset_id: int, at: datetime) -> Decision | None:
+        """The decision that was in force at that instant: the newest one not after it."""
+
+    def decisions(self, asset_id: int, *, limit: int = 100) -> list[Decision]:
+        """The newest decisions of an asset first."""
+
+    def prune(self, before: datetime, *, limit: int) -> int:
+        """At most `limit` rows each of events, decisions and sent messages older than `before` are
+        gone; how many were. Call it until that is 0: small bites hold no lock for long."""
+
     def add_message(self, message: Message) -> bool:
         """False, and nothing written, when the key is there already."""
 
@@ -275,6 +319,9 @@ class Tx(Protocol):
 
     def flag(self, name: str) -> str | None:
         """A switch shared by every process, such as HALTED."""
+
+    def flags(self) -> dict[str, str]:
+        """Every switch that is set, with its value."""
 
     def set_flag(self, name: str, value: str | None, *, at: datetime) -> None: ...
 

@@ -27,6 +27,7 @@ from dca.domain.errors import ConfigError
 
 VERSIONS = Path(tables.__file__).parent / "migrations" / "versions"
 EVERY_TABLE = sorted([*tables.metadata.tables, tables.VERSION_TABLE])
+EVERY_REVISION = sorted(path.stem for path in VERSIONS.glob("0*.py"))
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
@@ -79,10 +80,12 @@ def definition(inspector: sa.Inspector, table: str) -> list[str]:
     if connection.dialect.name == "sqlite":
         query = sa.text("SELECT sql FROM sqlite_master WHERE tbl_name = :name AND sql IS NOT NULL")
         text = "\n".join(row[0] for row in connection.execute(query, {"name": table}))
+        # A column that was added later stands behind the constraints, and on their last line.
+        parts = re.split(r"\n|,(?![^(]*\))", re.sub(r"\)\s*$", "\n)", text, flags=re.MULTILINE))
     else:
-        text = connection.exec_driver_sql(f"SHOW CREATE TABLE `{table}`").one()[1]
-    lines = (re.sub(r"\s+", " ", line).strip(" ,") for line in text.splitlines())
-    return sorted(re.sub(r" AUTO_INCREMENT=\d+", "", line) for line in lines)
+        parts = connection.exec_driver_sql(f"SHOW CREATE TABLE `{table}`").one()[1].splitlines()
+    lines = (re.sub(r"\s+", " ", part).strip(" ,") for part in parts)
+    return sorted(re.sub(r" AUTO_INCREMENT=\d+", "", line) for line in lines if line)
 
 
 class TestBothWays:
@@ -159,7 +162,7 @@ class TestUpgrade:
     def test_it_says_what_it_applied_and_is_idle_the_second_time(self, empty_urls: list[str]) -> None:
         url = empty_urls[0]
         assert migrate.current(url) is None
-        assert migrate.upgrade(url, at=NOW) == [tables.REVISION]
+        assert migrate.upgrade(url, at=NOW) == EVERY_REVISION
         assert migrate.current(url) == tables.REVISION
         with closing(SqlStore(url)) as store:
             install = store.install
@@ -181,13 +184,13 @@ class TestUpgrade:
     def test_two_upgrades_at_once_do_it_once(self, empty_urls: list[str]) -> None:
         with ThreadPoolExecutor(2) as pool:
             applied = list(pool.map(migrate.upgrade, [empty_urls[0]] * 2))
-        assert sorted(applied) == [[], [tables.REVISION]]
+        assert sorted(applied) == [[], EVERY_REVISION]
 
     def test_a_directory_with_odd_characters_is_fine(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path}/50%/a b/?x=1#y.sqlite3"
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(tmp_path)
-            assert migrate.upgrade(f"sqlite:///{tmp_path}/50%25 ä b/dca.sqlite3") == [tables.REVISION]
+            assert migrate.upgrade(f"sqlite:///{tmp_path}/50%25 ä b/dca.sqlite3") == EVERY_REVISION
         assert migrate.current(url) is None
 
     def test_a_user_who_may_not_create_databases_uses_one_that_is_there(
@@ -199,7 +202,7 @@ class TestUpgrade:
             "GRANT ALL ON dca_given.* TO 'poor'@'127.0.0.1'",
         )
         url = f"mysql://poor:pw@127.0.0.1:{mariadb.port}/dca_given"
-        assert migrate.upgrade(url) == [tables.REVISION]
+        assert migrate.upgrade(url) == EVERY_REVISION
 
     def test_a_database_of_a_newer_program_is_left_alone(self, empty_urls: list[str]) -> None:
         migrate.upgrade(empty_urls[0])
@@ -290,7 +293,7 @@ class TestHalfway:
         for last in (2, tables_done // 2, tables_done):
             mariadb.run("DROP DATABASE dca_half")
             list(statements_of(lambda last=last: migrate.upgrade(url), stop_after=last))
-            assert migrate.current(url) is None
+            assert migrate.current(url) != tables.REVISION
 
 
 def drop_everything(engine: sa.Engine) -> None:

@@ -15,8 +15,8 @@ from dca.domain.cycle import CycleStatus
 from dca.domain.errors import StaleWrite, StoreError
 from dca.domain.order import OrderStatus, Side
 from dca.domain.position import fold
-from dca.domain.record import Event, Heartbeat, Lease, Message
-from dca.ports import HALTED, CycleRecord, Situation, Standing, Store, Tx
+from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
+from dca.ports import HALTED, PAUSED, CycleRecord, Situation, Standing, Store, Tx
 
 
 class Failure(Exception):
@@ -699,3 +699,98 @@ class TestRaces:
     def test_a_first_heartbeat_may_race(self, any_store: Store) -> None:
         racing(lambda n: any_store.write(lambda tx: tx.beat(Heartbeat(name="h", at=later(n)))))
         assert len(any_store.read(lambda tx: tx.heartbeats())) == 1
+
+
+def a_decision(asset_id: int, seconds: float, code: str = "between") -> Decision:
+    return Decision(
+        asset_id=asset_id,
+        cycle_id=7,
+        at=later(seconds),
+        code=code,
+        reason=f"because of {code}",
+        bid=Decimal("61240.123456789"),
+        data={"triggers": [{"name": "safety_order", "distance_pct": "0.42"}]},
+    )
+
+
+class TestDecisions:
+    def test_the_one_in_force_is_the_newest_not_after_the_instant(self, any_store: Store) -> None:
+        first, second = a_decision(1, 0), a_decision(1, 60, "trailing")
+        any_store.write(lambda tx: tx.add_decisions([first, a_decision(2, 30), second]))
+        assert any_store.read(lambda tx: tx.decision_at(1, later(-1))) is None
+        assert any_store.read(lambda tx: tx.decision_at(1, later(0))) == first
+        assert any_store.read(lambda tx: tx.decision_at(1, later(59.9))) == first
+        assert any_store.read(lambda tx: tx.decision_at(1, later(3600))) == second
+        assert any_store.read(lambda tx: tx.decisions(1)) == [second, first]
+        assert any_store.read(lambda tx: tx.decisions(1, limit=1)) == [second]
+
+    def test_none_are_fine(self, any_store: Store) -> None:
+        any_store.write(lambda tx: tx.add_decisions([]))
+        assert any_store.read(lambda tx: tx.decisions(1)) == []
+
+
+class TestPruning:
+    def test_old_rows_go_in_bites_and_what_is_in_force_or_unsent_stays(self, any_store: Store) -> None:
+        def write(tx: Tx) -> None:
+            for number in range(5):
+                tx.add_event(Event(name="thing", at=later(number)))
+                tx.add_message(Message(key=f"m{number}", name="thing", text="", at=later(number)))
+            tx.mark_sent("m0", at=later(9))
+            tx.mark_sent("m4", at=later(9))
+            tx.add_decisions([a_decision(1, 0), a_decision(1, 1), a_decision(2, 0)])
+
+        any_store.write(write)
+        before = later(3)
+        assert any_store.write(lambda tx: tx.prune(before, limit=2)) == 2 + 1 + 1
+        assert any_store.write(lambda tx: tx.prune(before, limit=2)) == 1
+        assert any_store.write(lambda tx: tx.prune(before, limit=2)) == 0
+        assert [event.at for event in any_store.read(lambda tx: tx.events())] == [later(4), later(3)]
+        assert [message.key for message in any_store.read(lambda tx: tx.messages())] == ["m1", "m2", "m3"]
+        assert not any_store.write(lambda tx: tx.add_message(Message(key="m4", name="", text="", at=NOW)))
+        assert any_store.read(lambda tx: tx.decisions(1)) == [a_decision(1, 1)]
+        assert any_store.read(lambda tx: tx.decisions(2)) == [a_decision(2, 0)]
+        any_store.write(lambda tx: tx.add_event(Event(name="new", at=later(5))))
+        assert [event.name for event in any_store.read(lambda tx: tx.events(limit=1))] == ["new"]
+
+
+class TestRecords:
+    def test_open_and_closed_cycles_come_with_their_orders_and_fills(self, any_store: Store) -> None:
+        assert any_store.read(lambda tx: tx.open_records()) == []
+        order = given_order(any_store)
+        cycle_id = order.intent.cycle_id
+        any_store.write(lambda tx: tx.insert_fill(a_fill(order)))
+        other = given_cycle(any_store, given_asset(any_store, "ETH/USD"))
+        found = any_store.read(lambda tx: tx.open_records())
+        assert [record.cycle.id for record in found] == [cycle_id, other.id]
+        assert (found[0].orders, found[0].fills) == ([order], any_store.read(lambda tx: tx.fills()))
+        assert (found[1].orders, found[1].fills) == ([], [])
+        finish(any_store, cycle_id, later(10))
+        assert [record.cycle.id for record in any_store.read(lambda tx: tx.open_records())] == [other.id]
+        closed = any_store.read(lambda tx: tx.closed_records(later(10), later(11)))
+        assert [(record.cycle.id, record.orders) for record in closed] == [(cycle_id, [order])]
+        assert any_store.read(lambda tx: tx.closed_records(later(0), later(10))) == []
+
+    def test_this_store_never_leaves_a_stray_cycle(self, any_store: Store) -> None:
+        order = given_order(any_store)
+        assert any_store.read(lambda tx: tx.stray_cycles()) == []
+        finish(any_store, order.intent.cycle_id, later(10))
+        assert any_store.read(lambda tx: tx.stray_cycles()) == []
+
+
+class TestSwitches:
+    def test_flags_are_read_at_once_and_with_the_standing(self, any_store: Store) -> None:
+        cycle = given_cycle(any_store)
+        any_store.write(lambda tx: tx.set_flag(PAUSED, "holidays", at=NOW))
+        any_store.write(lambda tx: tx.set_flag(HALTED, None, at=NOW))
+        assert any_store.read(lambda tx: tx.flags()) == {PAUSED: "holidays"}
+        standing = any_store.read(lambda tx: tx.standing(cycle.asset_id))
+        assert standing is not None
+        assert (standing.halted, standing.paused) == (None, "holidays")
+
+    def test_a_paused_asset_is_read_as_it_was_written(self, any_store: Store) -> None:
+        asset = given_asset(any_store)
+        assert asset.buys and asset.accepted_difference == 0
+        changed = replace(asset, paused_reason="why not", accepted_difference=Decimal("-0.000000001"))
+        written = any_store.write(lambda tx: tx.update_asset(changed))
+        assert any_store.read(lambda tx: tx.assets()) == [written]
+        assert not written.buys and written.accepted_difference == Decimal("-0.000000001")

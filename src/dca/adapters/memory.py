@@ -1,9 +1,10 @@
 """The store in memory: the same rules as the database's, for backtests and tests of services."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import islice
 from threading import RLock
 from typing import Any, TypeVar
 
@@ -17,8 +18,8 @@ from dca.domain.errors import StaleWrite, StoreError
 from dca.domain.money import ZERO
 from dca.domain.order import Order
 from dca.domain.position import Fill
-from dca.domain.record import Event, Heartbeat, Lease, Message
-from dca.ports import HALTED, CycleRecord, Situation, Standing, Tx
+from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
+from dca.ports import HALTED, PAUSED, CycleRecord, Situation, Standing, Tx
 
 T = TypeVar("T")
 _ABSENT = object()
@@ -66,6 +67,7 @@ class _Tables:
         self.executions: dict[tuple[str, Decimal], str] = {}
         self.fills_of: dict[int, tuple[Fill, ...]] = {}
         self.events: dict[int, Event] = {}
+        self.decisions: dict[int, Decision] = {}
         self.messages: dict[str, Message] = {}
         self.sent: dict[str, datetime] = {}
         self.heartbeats: dict[str, Heartbeat] = {}
@@ -211,6 +213,7 @@ class MemoryTx:
             cycle.version if cycle else 0,
             len(self.live_orders()),
             self.flag(HALTED),
+            self.flag(PAUSED),
         )
 
     def cycle(self, cycle_id: int) -> Cycle | None:
@@ -218,6 +221,24 @@ class MemoryTx:
 
     def cycles(self) -> list[Cycle]:
         return list(self._t.cycles.values())
+
+    def stray_cycles(self) -> list[Cycle]:
+        """None: this store lets nobody past its own rules."""
+        return []
+
+    def open_records(self) -> list[CycleRecord]:
+        return [self._record(cycle_id) for cycle_id in sorted(self._t.open_cycles.values())]
+
+    def closed_records(self, since: datetime, until: datetime) -> list[CycleRecord]:
+        utc(since), utc(until)
+        return [
+            self._record(cycle.id)
+            for cycle in self._t.cycles.values()
+            if cycle.finished and cycle.completed_at is not None and since <= cycle.completed_at < until
+        ]
+
+    def _record(self, cycle_id: int) -> CycleRecord:
+        return CycleRecord(self._t.cycles[cycle_id], self.orders_of(cycle_id), self.fills_of(cycle_id))
 
     def insert_cycle(self, asset_id: int, status: CycleStatus, *, at: datetime) -> Cycle | None:
         utc(at)
@@ -353,7 +374,11 @@ class MemoryTx:
     def add_event(self, event: Event) -> None:
         utc(event.at)
         json_text(event.data)
-        self._set(self._t.events, len(self._t.events), event)
+        self._append(self._t.events, event)
+
+    def _append(self, table: dict[int, Any], row: Any) -> None:
+        """The row is the newest; its number is above every number there is, so the order stays."""
+        self._set(table, next(reversed(table), 0) + 1, row)
 
     def events(self, *, limit: int = 100, name: str | None = None) -> list[Event]:
         newest_first = reversed(self._t.events.values())
@@ -364,6 +389,38 @@ class MemoryTx:
             if name is None or event.name == name:
                 found.append(event)
         return found
+
+    def add_decisions(self, decisions: Sequence[Decision]) -> None:
+        for decision in decisions:
+            utc(decision.at)
+            json_text(decision.data)
+            self._append(self._t.decisions, decision)
+
+    def decision_at(self, asset_id: int, at: datetime) -> Decision | None:
+        known = [one for one in self._t.decisions.values() if one.asset_id == asset_id and one.at <= at]
+        return max(reversed(known), key=_instant, default=None)
+
+    def decisions(self, asset_id: int, *, limit: int = 100) -> list[Decision]:
+        newest_first = reversed(self._t.decisions.values())
+        return list(islice((one for one in newest_first if one.asset_id == asset_id), limit))
+
+    def prune(self, before: datetime, *, limit: int) -> int:
+        in_force = {one.asset_id: number for number, one in self._t.decisions.items()}.values()
+        events = [number for number, event in self._t.events.items() if event.at < before]
+        sent = [
+            key for key, message in self._t.messages.items() if key in self._t.sent and message.at < before
+        ]
+        decided = [
+            number
+            for number, decision in self._t.decisions.items()
+            if decision.at < before and number not in in_force
+        ]
+        gone = 0
+        for table, old in ((self._t.events, events), (self._t.messages, sent), (self._t.decisions, decided)):
+            for key in old[:limit]:
+                self._unset(table, key)
+                gone += 1
+        return gone
 
     def add_message(self, message: Message) -> bool:
         utc(message.at)
@@ -415,9 +472,16 @@ class MemoryTx:
     def flag(self, name: str) -> str | None:
         return self._t.flags.get(name)
 
+    def flags(self) -> dict[str, str]:
+        return {name: value for name, value in self._t.flags.items() if value is not None}
+
     def set_flag(self, name: str, value: str | None, *, at: datetime) -> None:
         utc(at)
         self._set(self._t.flags, name, value)
+
+
+def _instant(decision: Decision) -> datetime:
+    return decision.at
 
 
 def _symbol(asset: Asset) -> str:

@@ -31,7 +31,12 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """A row of `dca_assets`. `halted_reason` set means: no order of ours until a person looked."""
+    """A row of `dca_assets`. `halted_reason` set means: no order of ours until a person looked.
+
+    `paused_reason` set means: nothing is bought, what is held is sold by its rules.
+    `accepted_difference` is how many more coins than ours the venue holds (fewer: below 0), of which
+    a person said that this is right.
+    """
 
     id: int
     asset_symbol: str
@@ -39,6 +44,13 @@ class Asset:
     rules: Rules
     last_sell_price: Decimal | None = None
     halted_reason: str | None = None
+    paused_reason: str | None = None
+    accepted_difference: Decimal = ZERO
     created_at: datetime
     updated_at: datetime
     version: int = 1
+
+    @property
+    def buys(self) -> bool:
+        """Whether new coins may be bought."""
+        return self.is_enabled and self.paused_reason is None

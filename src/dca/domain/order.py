@@ -16,11 +16,18 @@ class Side(StrEnum):
 
 
 class Purpose(StrEnum):
-    """Why an order exists."""
+    """Why an order exists.
+
+    ADD_FUNDS and CLOSE are an operator's own buy and sell. ADOPTED was never sent: it stands for
+    what a person bought or sold past the bot and then told it to count as the cycle's own.
+    """
 
     BASE = "base"
     SAFETY = "safety"
     TAKE_PROFIT = "take_profit"
+    ADD_FUNDS = "add_funds"
+    CLOSE = "close"
+    ADOPTED = "adopted"
 
 
 class OrderStatus(StrEnum):
@@ -153,7 +160,7 @@ class TradeUpdate:
 
 
 KEY = re.compile(
-    r"^dca(?P<install>[0-9a-f]{8})-c(?P<cycle>\d+)-(?P<purpose>base|safety|take_profit)"
+    r"^dca(?P<install>[0-9a-f]{8})-c(?P<cycle>\d+)-(?P<purpose>base|safety|take_profit|add_funds|close|adopted)"
     r"-(?P<step>\d+)-(?P<attempt>\d+)$"
 )
 

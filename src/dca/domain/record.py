@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 
@@ -18,6 +19,24 @@ class Event:
     asset_id: int | None = None
     cycle_id: int | None = None
     order_key: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A row of `dca_decisions`: what was decided of an asset from `at` on, until the next row.
+
+    `code` is the verdict in one word, `reason` the sentence for a person, `data` the triggers with
+    their distances, as JSON-ready values.
+    """
+
+    asset_id: int
+    cycle_id: int | None
+    at: datetime
+    code: str
+    reason: str
+    bid: Decimal | None = None
+    ask: Decimal | None = None
     data: dict[str, Any] = field(default_factory=dict)
 
 

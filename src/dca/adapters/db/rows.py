@@ -13,9 +13,10 @@ from sqlalchemy import Column, Table
 from dca.adapters.db import tables as t
 from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import Cycle, CycleStatus
+from dca.domain.money import ZERO
 from dca.domain.order import Intent, Order, OrderStatus, Purpose, Side
 from dca.domain.position import Fill
-from dca.domain.record import Event, Heartbeat, Lease, Message
+from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
 
 Row = Sequence[Any]
 Values = dict[str, Any]
@@ -30,6 +31,7 @@ CYCLE = _columns(t.cycles, "open_slot")
 ORDER = _columns(t.orders, "seq", "live_slot")
 FILL = _columns(t.fills, "seq")
 EVENT = _columns(t.events, "seq")
+DECISION = _columns(t.decisions, "seq")
 MESSAGE = _columns(t.outbox, "seq", "sent_at")
 HEARTBEAT = _columns(t.heartbeats)
 LEASE = _columns(t.leases)
@@ -49,7 +51,7 @@ FATE_NAMES = (*_ORDER_OWN, "live_slot")
 
 def asset_of(row: Row) -> Asset:
     """The asset in a row of ASSET."""
-    last_sell_price, halted_reason, created_at, updated_at, version = row[_RULES_END:]
+    last_sell_price, halted_reason, created_at, updated_at, version, paused, accepted = row[_RULES_END:]
     return Asset(
         id=row[0],
         asset_symbol=row[1],
@@ -57,6 +59,8 @@ def asset_of(row: Row) -> Asset:
         rules=Rules(**dict(zip(_RULES, row[3:_RULES_END], strict=True))),
         last_sell_price=last_sell_price,
         halted_reason=halted_reason,
+        paused_reason=paused,
+        accepted_difference=ZERO if accepted is None else accepted,
         created_at=created_at,
         updated_at=updated_at,
         version=version,
@@ -184,6 +188,18 @@ def event_of(row: Row) -> Event:
 
 def event_values(event: Event) -> Values:
     return {column.name: getattr(event, column.name) for column in EVENT}
+
+
+def decision_of(row: Row) -> Decision:
+    """The decision in a row of DECISION."""
+    asset_id, cycle_id, at, code, reason, bid, ask, data = row
+    return Decision(
+        asset_id=asset_id, cycle_id=cycle_id, at=at, code=code, reason=reason, bid=bid, ask=ask, data=data
+    )
+
+
+def decision_values(decision: Decision) -> Values:
+    return {column.name: getattr(decision, column.name) for column in DECISION}
 
 
 def message_of(row: Row) -> Message:

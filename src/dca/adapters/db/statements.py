@@ -6,29 +6,34 @@ Every read of the hot paths is one statement.
 from typing import Any
 
 from sqlalchemy import (
+    Delete,
     Insert,
     Select,
     Table,
     Update,
     bindparam,
+    delete,
     exists,
     func,
     insert,
     literal_column,
     null,
+    or_,
     select,
     update,
 )
 
 from dca.adapters.db import rows
 from dca.adapters.db import tables as t
+from dca.domain.cycle import UNFINISHED
 from dca.domain.money import ZERO
 from dca.domain.order import LIVE
-from dca.ports import HALTED
+from dca.ports import HALTED, PAUSED
 
 Query = Select[Any]
 
 _LIVE = sorted(status.value for status in LIVE)
+_UNFINISHED = sorted(status.value for status in UNFINISHED)
 
 
 def _previous_completed_at() -> Any:
@@ -81,6 +86,7 @@ STANDING: Query = (
         t.cycles.c.version,
         select(func.count()).select_from(t.orders).where(t.orders.c.status.in_(_LIVE)).scalar_subquery(),
         select(t.flags.c.value).where(t.flags.c.name == HALTED).scalar_subquery(),
+        select(t.flags.c.value).where(t.flags.c.name == PAUSED).scalar_subquery(),
     )
     .select_from(_with_open_cycle)
     .where(t.assets.c.id == bindparam("row"))
@@ -88,6 +94,40 @@ STANDING: Query = (
 
 CYCLES: Query = select(*CYCLE).order_by(t.cycles.c.id)
 CYCLE_BY_ID: Query = select(*CYCLE).where(t.cycles.c.id == bindparam("row"))
+_unfinished = t.cycles.c.status.in_(_UNFINISHED)
+_in_its_slot = t.cycles.c.open_slot.is_not(None) & (t.cycles.c.open_slot == t.cycles.c.asset_id)
+STRAY_CYCLES: Query = (
+    select(*CYCLE)
+    .select_from(t.cycles.outerjoin(t.assets, t.assets.c.id == t.cycles.c.asset_id))
+    .where(
+        or_(
+            _unfinished & (t.cycles.c.open_slot.is_(null()) | (t.cycles.c.open_slot != t.cycles.c.asset_id)),
+            ~_unfinished & t.cycles.c.open_slot.is_not(None),
+            _unfinished & t.assets.c.id.is_(null()),
+        )
+    )
+    .order_by(t.cycles.c.id)
+)
+
+
+def _of_cycles(columns: list[Any], table: Table, chosen: Any) -> Query:
+    """The rows of `table` that belong to the `chosen` cycles, in the order they were written."""
+    ids = select(t.cycles.c.id).where(chosen)
+    return select(*columns).where(table.c.cycle_id.in_(ids)).order_by(table.c.seq)
+
+
+def _records(chosen: Any) -> tuple[Query, Query, Query]:
+    """Cycles, their orders and their fills: three statements however many there are."""
+    cycles: Query = select(*CYCLE).where(chosen).order_by(t.cycles.c.id)
+    return cycles, _of_cycles(rows.ORDER, t.orders, chosen), _of_cycles(rows.FILL, t.fills, chosen)
+
+
+OPEN_RECORDS = _records(_in_its_slot & _unfinished)
+CLOSED_RECORDS = _records(
+    ~_unfinished
+    & (t.cycles.c.completed_at >= bindparam("since"))
+    & (t.cycles.c.completed_at < bindparam("until"))
+)
 INSERT_CYCLE: Insert = insert(t.cycles)
 UPDATE_CYCLE = _changed(t.cycles, "id")
 OWNED: Query = select(t.cycles.c.quantity).where(
@@ -168,6 +208,40 @@ INSERT_EVENT: Insert = insert(t.events)
 EVENTS: Query = select(*rows.EVENT).order_by(t.events.c.seq.desc()).limit(bindparam("most"))
 EVENTS_NAMED: Query = EVENTS.where(t.events.c.name == bindparam("wanted"))
 
+INSERT_DECISION: Insert = insert(t.decisions)
+DECISIONS: Query = (
+    select(*rows.DECISION)
+    .where(t.decisions.c.asset_id == bindparam("asset"))
+    .order_by(t.decisions.c.seq.desc())
+    .limit(bindparam("most"))
+)
+DECISION_AT: Query = (
+    select(*rows.DECISION)
+    .where(t.decisions.c.asset_id == bindparam("asset"), t.decisions.c.at <= bindparam("instant"))
+    .order_by(t.decisions.c.at.desc(), t.decisions.c.seq.desc())
+    .limit(1)
+)
+
+
+def _bite(table: Table, *more: Any) -> tuple[Query, Delete]:
+    """The oldest rows older than `before`, and the statement that deletes the ones it is given."""
+    old: Query = (
+        select(table.c.seq)
+        .where(table.c.at < bindparam("before"), *more)
+        .order_by(table.c.seq)
+        .limit(bindparam("most"))
+    )
+    return old, delete(table).where(table.c.seq.in_(bindparam("chosen", expanding=True)))
+
+
+_newest = t.decisions.alias("newest")
+_in_force = select(func.max(_newest.c.seq)).group_by(_newest.c.asset_id)
+BITES = [
+    _bite(t.events),
+    _bite(t.outbox, t.outbox.c.sent_at.is_not(null())),
+    _bite(t.decisions, t.decisions.c.seq.not_in(_in_force)),
+]
+
 INSERT_MESSAGE: Insert = insert(t.outbox)
 MESSAGES: Query = select(*rows.MESSAGE).where(t.outbox.c.sent_at.is_(null())).order_by(t.outbox.c.seq)
 MARK_SENT = update(t.outbox).where(t.outbox.c.key == bindparam("row"), t.outbox.c.sent_at.is_(null()))
@@ -181,5 +255,6 @@ INSERT_LEASE: Insert = insert(t.leases)
 UPDATE_LEASE = _changed(t.leases, "name")
 
 FLAG: Query = select(t.flags.c.value).where(t.flags.c.name == bindparam("row"))
+FLAGS: Query = select(t.flags.c.name, t.flags.c.value).where(t.flags.c.value.is_not(null()))
 INSERT_FLAG: Insert = insert(t.flags)
 UPDATE_FLAG = update(t.flags).where(t.flags.c.name == bindparam("row"))

@@ -6,7 +6,7 @@ from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, MetaData, St
 
 from dca.adapters.db.types import Exact, Id, Json, LongText, Utc
 
-REVISION = "0001_initial"
+REVISION = "0002_caretakers"
 """The newest revision of the schema, the only one this program works on."""
 
 VERSION_TABLE = "dca_schema"
@@ -77,6 +77,8 @@ assets = _table(
     _required("created_at", Utc),
     _required("updated_at", Utc),
     _required("version", Integer),
+    Column("paused_reason", LongText),
+    Column("accepted_difference", Exact),
     UniqueConstraint("asset_symbol"),
 )
 
@@ -164,6 +166,20 @@ events = _table(
     _required("data", Json),
     Index(None, "name"),
     Index(None, "cycle_id"),
+)
+
+decisions = _table(
+    "dca_decisions",
+    _counted(),
+    _required("asset_id", Id),
+    Column("cycle_id", Id),
+    _required("at", Utc),
+    _required("code", String(64)),
+    _required("reason", LongText),
+    Column("bid", Exact),
+    Column("ask", Exact),
+    _required("data", Json),
+    Index(None, "asset_id", "at"),
 )
 
 outbox = _table(

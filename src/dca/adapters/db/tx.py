@@ -1,5 +1,6 @@
 """One transaction on the database, statement by statement."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -17,7 +18,7 @@ from dca.domain.errors import StaleWrite
 from dca.domain.money import ZERO
 from dca.domain.order import Order
 from dca.domain.position import Fill
-from dca.domain.record import Event, Heartbeat, Lease, Message
+from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
 from dca.ports import CycleRecord, Situation, Standing
 
 _ASSET_WIDTH = len(rows.ASSET)
@@ -98,8 +99,8 @@ class SqlTx:
         row = self._one(s.STANDING, row=asset_id)
         if not row:
             return None
-        asset_version, cycle_id, cycle_version, open_orders, halted = row
-        return Standing(asset_version, cycle_id or 0, cycle_version or 0, open_orders, halted)
+        asset_version, cycle_id, cycle_version, open_orders, halted, paused = row
+        return Standing(asset_version, cycle_id or 0, cycle_version or 0, open_orders, halted, paused)
 
     def cycle(self, cycle_id: int) -> Cycle | None:
         row = self._one(s.CYCLE_BY_ID, row=cycle_id)
@@ -107,6 +108,24 @@ class SqlTx:
 
     def cycles(self) -> list[Cycle]:
         return [rows.cycle_of(row) for row in self._all(s.CYCLES)]
+
+    def stray_cycles(self) -> list[Cycle]:
+        return [rows.cycle_of(row) for row in self._all(s.STRAY_CYCLES)]
+
+    def open_records(self) -> list[CycleRecord]:
+        return self._records(s.OPEN_RECORDS)
+
+    def closed_records(self, since: datetime, until: datetime) -> list[CycleRecord]:
+        return self._records(s.CLOSED_RECORDS, since=since, until=until)
+
+    def _records(self, queries: tuple[s.Query, s.Query, s.Query], **values: Any) -> list[CycleRecord]:
+        cycles, orders, fills = (self._all(query, **values) for query in queries)
+        records = {row[0]: CycleRecord(rows.cycle_of(row), [], []) for row in cycles}
+        for order in map(rows.order_of, orders):
+            records[order.intent.cycle_id].orders.append(order)
+        for fill in map(rows.fill_of, fills):
+            records[fill.cycle_id].fills.append(fill)
+        return list(records.values())
 
     def insert_cycle(self, asset_id: int, status: CycleStatus, *, at: datetime) -> Cycle | None:
         new = Cycle(id=0, asset_id=asset_id, status=status, created_at=at, updated_at=at)
@@ -209,6 +228,27 @@ class SqlTx:
             found = self._all(s.EVENTS_NAMED, most=limit, wanted=name)
         return [rows.event_of(row) for row in found]
 
+    def add_decisions(self, decisions: Sequence[Decision]) -> None:
+        if decisions:
+            values = [rows.decision_values(decision) for decision in decisions]
+            self._connection.execute(s.INSERT_DECISION, values)
+
+    def decision_at(self, asset_id: int, at: datetime) -> Decision | None:
+        row = self._one(s.DECISION_AT, asset=asset_id, instant=at)
+        return rows.decision_of(row) if row else None
+
+    def decisions(self, asset_id: int, *, limit: int = 100) -> list[Decision]:
+        return [rows.decision_of(row) for row in self._all(s.DECISIONS, asset=asset_id, most=limit)]
+
+    def prune(self, before: datetime, *, limit: int) -> int:
+        gone = 0
+        for old, drop in s.BITES:
+            chosen = [row[0] for row in self._all(old, before=before, most=limit)]
+            if chosen:
+                self._connection.execute(drop, {"chosen": chosen})
+            gone += len(chosen)
+        return gone
+
     def add_message(self, message: Message) -> bool:
         return self._insert(s.INSERT_MESSAGE, rows.message_values(message)) is not None
 
@@ -262,6 +302,9 @@ class SqlTx:
     def flag(self, name: str) -> str | None:
         row = self._one(s.FLAG, row=name)
         return row[0] if row else None
+
+    def flags(self) -> dict[str, str]:
+        return {row[0]: row[1] for row in self._all(s.FLAGS)}
 
     def set_flag(self, name: str, value: str | None, *, at: datetime) -> None:
         self._put(s.UPDATE_FLAG, s.INSERT_FLAG, name, {"value": value, "updated_at": at})

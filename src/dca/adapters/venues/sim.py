@@ -4,8 +4,9 @@ Its rules are those of Alpaca that money depends on: reservation, the smallest o
 received, keys used once for ever, gross fills against net positions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 from random import Random
 
@@ -185,3 +186,9 @@ class SimVenue:
         if symbol not in self._quotes:
             raise Unavailable(f"{symbol} has no price yet")
         return self._quotes[symbol]
+
+    def latest_quotes(self, symbols: Sequence[str]) -> dict[str, Quote]:
+        return {symbol: self._quotes[symbol] for symbol in symbols if symbol in self._quotes}
+
+    def time(self) -> datetime:
+        return self.clock.now()

@@ -1,7 +1,7 @@
 """The venue's REST side, on alpaca-py in raw mode: its models refuse what they do not know."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -86,6 +86,15 @@ class AlpacaBroker:
     def latest_quote(self, symbol: str) -> Quote:
         with self._data.client() as client:
             return reading(lambda: _latest_quote(client, symbol))
+
+    def latest_quotes(self, symbols: Sequence[str]) -> dict[str, Quote]:
+        if not symbols:
+            return {}
+        with self._data.client() as client:
+            return reading(lambda: _latest_quotes(client, symbols))
+
+    def time(self) -> datetime:
+        return self._read(lambda client: wire.clock(client.get("/clock")))
 
     def _write(self, call: Callable[[TradingClient], T]) -> T:
         with self._trading.client() as client:
@@ -230,12 +239,22 @@ def _names(assets: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _latest_quote(client: CryptoHistoricalDataClient, symbol: str) -> Quote:
-    body: Any = client.get("/crypto/us/latest/quotes", {"symbols": symbol})
+    found = _latest_quotes(client, [symbol])
+    if symbol not in found:
+        raise Malformed(f"no quote for {symbol}")
+    return found[symbol]
+
+
+def _latest_quotes(client: CryptoHistoricalDataClient, symbols: Sequence[str]) -> dict[str, Quote]:
+    body: Any = client.get("/crypto/us/latest/quotes", {"symbols": ",".join(symbols)})
     try:
-        found = body["quotes"][symbol]
+        return {
+            symbol: wire.quote(symbol, body["quotes"][symbol])
+            for symbol in symbols
+            if symbol in body["quotes"]
+        }
     except (LookupError, TypeError) as error:
-        raise Malformed(f"no quote for {symbol}") from error
-    return wire.quote(symbol, found)
+        raise Malformed("no list of quotes") from error
 
 
 def _rows(body: Any) -> list[dict[str, Any]]:

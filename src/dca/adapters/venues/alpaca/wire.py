@@ -236,6 +236,14 @@ def instrument(body: Any) -> Instrument:
     return found
 
 
+def clock(body: Any) -> datetime:
+    """The instant in an answer of the clock."""
+    try:
+        return instant(body["timestamp"])
+    except MISSHAPEN as error:
+        raise Malformed(f"a clock: {error!r}") from error
+
+
 def quote(symbol: str, body: Any) -> Quote:
     """The quote that the data API's object shows; never NaN, 0, negative or crossed. Raises Malformed."""
     try:
