@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from dca import boundaries, logs
 from dca.adapters.clock import ScaledClock, SystemClock
@@ -16,6 +17,7 @@ from dca.domain.errors import ConfigError, Unauthorized, VenueError
 from dca.ports import Account, Broker, Clock, Store
 from dca.risk.review import Limits
 from dca.service import lease
+from dca.service.caretakers.runner import Caretaker
 from dca.service.catchup import CatchUp
 from dca.service.engine import Engine
 from dca.service.recorder import Recorder
@@ -107,6 +109,11 @@ def engine(settings: Settings, database: Store, venue: Broker, time: Clock, hold
         lease=holding,
         reconcile_every_s=settings.reconcile_every_s,
     )
+
+
+Build = Callable[[Settings, Store, Clock], Caretaker[Any, Any]]
+CARETAKERS: dict[str, Build] = {}
+"""How each caretaker is put together, by the name of its script."""
 
 
 async def run_streamer(settings: Settings, stop: asyncio.Event) -> None:

@@ -753,7 +753,7 @@ class TestPruning:
         assert [event.name for event in any_store.read(lambda tx: tx.events(limit=1))] == ["new"]
 
 
-class TestRecords:
+class TestCycleRecords:
     def test_open_and_closed_cycles_come_with_their_orders_and_fills(self, any_store: Store) -> None:
         assert any_store.read(lambda tx: tx.open_records()) == []
         order = given_order(any_store)

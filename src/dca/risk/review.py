@@ -27,8 +27,9 @@ class Exposure:
 
     `committed` is the USD this cycle has spent or may still spend on orders that are in flight or
     resting; `open_orders` counts the live orders of the whole account. `halted` is the reason why
-    trading is halted, None when it is not. `entries_blocked` is the reason why no order that
-    raises exposure may go (the trade stream is down, the venue is unknown), None when they may.
+    trading is halted, None when it is not; `paused` why nothing may be bought. `entries_blocked` is
+    the reason why no order that raises exposure may go (the trade stream is down, the venue is
+    unknown), None when they may.
     """
 
     instrument: Instrument
@@ -39,6 +40,7 @@ class Exposure:
     owned: Decimal
     open_orders: int
     halted: str | None = None
+    paused: str | None = None
     entries_blocked: str | None = None
 
 
@@ -115,6 +117,8 @@ def _size(intent: Intent, exposure: Exposure, limits: Limits) -> Denied | None:
 
 
 def _entry(intent: Intent, exposure: Exposure, limits: Limits) -> Denied | None:
+    if exposure.paused is not None:
+        return Denied("trading_paused", intent, {"because": exposure.paused})
     if exposure.entries_blocked is not None:
         return Denied("entries_blocked", intent, {"because": exposure.entries_blocked}, passing=True)
     return None

@@ -7,7 +7,7 @@ from decimal import Decimal
 from dca.domain.cycle import Cycle
 from dca.domain.folding import committed, unmeasured_buys
 from dca.domain.money import ZERO
-from dca.domain.order import Order, OrderStatus
+from dca.domain.order import Order, OrderStatus, Purpose
 from dca.domain.position import Fill
 from dca.ports import Situation, Standing, Tx
 
@@ -26,6 +26,15 @@ class Brief:
     orders: list[Order]
     fills: list[Fill]
     owned: Decimal
+    wished: Decimal = ZERO
+    """USD that a person is adding now."""
+
+    @property
+    def added_funds(self) -> Decimal:
+        """USD that a person added, or is adding, to what the rules would spend."""
+        added = {order.key for order in self.orders if order.intent.purpose is Purpose.ADD_FUNDS}
+        orders = [order for order in self.orders if order.key in added]
+        return self.wished + committed(orders, [fill for fill in self.fills if fill.order_key in added])
 
     @property
     def cycle(self) -> Cycle | None:

@@ -7,6 +7,8 @@ from dca.domain.record import Heartbeat, Lease
 from dca.ports import Clock, Store, Tx
 
 TTL_S = 15.0
+Alive = Callable[[str], bool]
+"""Whether a holder may still be running."""
 
 
 class LeaseTaken(DcaError):
@@ -48,7 +50,9 @@ def _renewed(tx: Tx, lease: Lease, beat: Heartbeat) -> Lease:
     return tx.put_lease(lease)
 
 
-def take(store: Store, clock: Clock, name: str, holder: str, alive: Callable[[str], bool]) -> Holding:
+def take(
+    store: Store, clock: Clock, name: str, holder: str, alive: Alive, *, ttl_s: float = TTL_S
+) -> Holding:
     """The lease is ours. Raises LeaseTaken while another holder's has not run out.
 
     `alive` says of a holder whether it may still be running; the lease of one that is known to be
@@ -61,7 +65,7 @@ def take(store: Store, clock: Clock, name: str, holder: str, alive: Callable[[st
     wanted = Lease(
         name=name,
         holder=holder,
-        expires_at=now + clock.span(TTL_S),
+        expires_at=now + clock.span(ttl_s),
         version=0 if current is None else current.version,
     )
     try:

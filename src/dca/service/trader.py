@@ -99,6 +99,22 @@ class Trader:
             return Outcome("somebody else changed the cycle first")
         return Outcome(decision.reason)
 
+    def carry_out(self, brief: Brief, wish: Buy | Sell, quote: Quote) -> Outcome:
+        """A person's own buy or sell, or a caretaker's, goes the way of every order.
+
+        It passes the same review; only the rules of the strategy are not asked. Raises
+        StoreUnavailable; whether an order went out is then in the journal.
+        """
+        cycle = brief.cycle
+        if cycle is None:
+            return Outcome("the asset has no cycle")
+        if isinstance(wish, Buy):
+            brief = replace(brief, wished=wish.spend)
+        try:
+            return self._trade(brief, cycle, wish, quote, None)
+        except StaleWrite:
+            return Outcome("somebody else changed the cycle first")
+
     def _trade(
         self, brief: Brief, cycle: Cycle, decision: Buy | Sell, quote: Quote, entries_blocked: str | None
     ) -> Outcome:
@@ -174,7 +190,7 @@ class Trader:
             quote=quote,
             now=self.clock.now(),
             committed=brief.committed,
-            max_cycle_spend=rules.max_cycle_spend or commitment(rules),
+            max_cycle_spend=rules.max_cycle_spend or commitment(rules) + brief.added_funds,
             owned=cycle.quantity,
             open_orders=0,
             entries_blocked=entries_blocked,
@@ -187,7 +203,9 @@ class Trader:
             standing = tx.standing(asset_id)
             if standing is None or not brief.holds(standing):
                 raise StaleWrite("asset or cycle changed since the decision")
-            now_at_stake = replace(exposure, open_orders=standing.open_orders, halted=standing.halted)
+            now_at_stake = replace(
+                exposure, open_orders=standing.open_orders, halted=standing.halted, paused=standing.paused
+            )
             return review(intent, now_at_stake, self.limits)
 
         outcome = place(reviewed, store=self.store, broker=self.broker, clock=self.clock)
@@ -282,7 +300,7 @@ def _intent(
         limit = ceil_to(decision.limit, instrument.price_increment)
         qty = instrument.floor_qty(decision.spend / limit)
     else:
-        purpose, step, side, limit = Purpose.TAKE_PROFIT, 0, Side.SELL, None
+        purpose, step, side, limit = decision.purpose, 0, Side.SELL, None
         qty = instrument.floor_qty(decision.qty)
     tried = sum(order.intent.purpose is purpose and order.intent.step == step for order in orders)
     return Intent(

@@ -46,6 +46,7 @@ class Sell:
 
     qty: Decimal
     reason: str
+    purpose: Purpose = Purpose.TAKE_PROFIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Terms:
 def decide(cycle: Cycle, asset: Asset, quote: Quote, now: datetime, terms: Terms) -> Action | Wait:
     """What the rules want for `cycle` at `quote`. Buys look at the ask, sells at the bid.
 
-    A disabled asset buys nothing more; what it holds is still sold by its rules.
+    A disabled or paused asset buys nothing more; what it holds is still sold by its rules.
     """
     status = cycle.status
     if asset.halted_reason is not None:
@@ -123,8 +124,8 @@ def _buying(cycle: Cycle, now: datetime, stale_after: timedelta) -> Action | Wai
 
 
 def _flat(asset: Asset, quote: Quote) -> Action | Wait:
-    if not asset.is_enabled:
-        return Wait("asset_disabled")
+    if not asset.buys:
+        return Wait("asset_disabled" if not asset.is_enabled else "asset_paused")
     amount = spend(asset.rules, 0)
     return Buy(Purpose.BASE, 0, amount, quote.ask, f"watching without a position: base order at {quote.ask}")
 
@@ -133,22 +134,27 @@ def _holding(cycle: Cycle, asset: Asset, quote: Quote, taker_fee: Decimal) -> Ac
     trigger = safety_trigger(cycle, asset)
     if trigger is not None and quote.ask <= trigger:
         step = cycle.safety_orders + 1
-        why = f"ask {quote.ask} is at or below {_show(trigger)}: safety order {step}"
+        why = f"ask {quote.ask} is at or below {shown(trigger)}: safety order {step}"
         return Buy(Purpose.SAFETY, step, spend(asset.rules, step), quote.ask, why)
     target = take_profit_price(cycle.average_purchase_price, asset.rules, taker_fee)
     if quote.bid >= target:
-        why = f"bid {quote.bid} is at or above the take profit {_show(target)}"
+        why = f"bid {quote.bid} is at or above the take profit {shown(target)}"
         return Trail(quote.bid, why) if asset.rules.ttp_enabled else Sell(cycle.quantity, why)
     if trigger is None:
-        code = "asset_disabled_holding" if not asset.is_enabled else "ladder_used"
-        return Wait(code, quote.bid, target)
+        return Wait(_no_more_buys(cycle, asset), quote.bid, target)
     return Wait("between", quote.ask, trigger)
+
+
+def _no_more_buys(cycle: Cycle, asset: Asset) -> str:
+    if not asset.is_enabled:
+        return "asset_disabled_holding"
+    return "ladder_used" if asset.buys else "asset_paused_holding"
 
 
 def safety_trigger(cycle: Cycle, asset: Asset) -> Decimal | None:
     """The ask at which the next safety order is due; None when there is no next one."""
     last = cycle.last_order_fill_price
-    if not asset.is_enabled or last is None or cycle.safety_orders >= asset.rules.max_safety_orders:
+    if not asset.buys or last is None or cycle.safety_orders >= asset.rules.max_safety_orders:
         return None
     return last * (ONE - percent(deviation_pct(asset.rules, cycle.safety_orders + 1)))
 
@@ -159,23 +165,35 @@ def _trailing(cycle: Cycle, asset: Asset, quote: Quote, taker_fee: Decimal) -> A
         return Trail(quote.bid, f"bid {quote.bid} is a new peak")
     floor = floor_price(cycle.average_purchase_price, taker_fee)
     if quote.bid < floor:
-        return StopTrailing(f"bid {quote.bid} fell below the break-even floor {_show(floor)}")
+        return StopTrailing(f"bid {quote.bid} fell below the break-even floor {shown(floor)}")
     trigger = trailing_price(peak, asset.rules)
     if quote.bid <= trigger:
-        return Sell(cycle.quantity, f"bid {quote.bid} fell from the peak {peak} to {_show(trigger)}")
+        return Sell(cycle.quantity, f"bid {quote.bid} fell from the peak {peak} to {shown(trigger)}")
     return Wait("trailing", quote.bid, trigger)
 
 
-def _resting(cycle: Cycle, asset: Asset, quote: Quote, now: datetime) -> Action | Wait:
+def wakes_at(cycle: Cycle, asset: Asset) -> datetime:
+    """When the cooldown of a resting cycle has passed."""
     since = cycle.previous_completed_at or cycle.created_at
-    if now >= since + timedelta(seconds=asset.rules.cooldown_period):
-        return Wake(f"the cooldown of {asset.rules.cooldown_period} s is over")
+    return since + timedelta(seconds=asset.rules.cooldown_period)
+
+
+def restart_trigger(asset: Asset) -> Decimal | None:
+    """The ask at which the cooldown ends early; None when only time ends it."""
     drop = asset.rules.buy_order_price_deviation_percent
     if asset.last_sell_price is None or drop <= 0:
+        return None
+    return asset.last_sell_price * (ONE - percent(drop))
+
+
+def _resting(cycle: Cycle, asset: Asset, quote: Quote, now: datetime) -> Action | Wait:
+    if now >= wakes_at(cycle, asset):
+        return Wake(f"the cooldown of {asset.rules.cooldown_period} s is over")
+    trigger = restart_trigger(asset)
+    if trigger is None:
         return Wait("cooling_down")
-    trigger = asset.last_sell_price * (ONE - percent(drop))
     if quote.ask <= trigger:
-        return Wake(f"ask {quote.ask} is at or below {_show(trigger)}: early restart")
+        return Wake(f"ask {quote.ask} is at or below {shown(trigger)}: early restart")
     return Wait("cooling_down", quote.ask, trigger)
 
 
@@ -183,6 +201,11 @@ _SENTENCES = {
     "asset_halted": "the asset is halted until a person resumes it",
     "asset_disabled": "the asset is disabled and holds nothing",
     "asset_disabled_holding": "the asset is disabled: no more buys; bid {seen} has not reached {wanted}",
+    "asset_paused": "the asset is paused and holds nothing",
+    "asset_paused_holding": "the asset is paused: no more buys; bid {seen} has not reached {wanted}",
+    "trading_halted": "trading is halted until a person resumes it",
+    "trading_paused": "trading is paused: no more buys; what is held is still sold by its rules",
+    "no_cycle": "the asset has no cycle yet",
     "ladder_used": "every safety order is used; bid {seen} has not reached the take profit {wanted}",
     "between": "ask {seen} is above the next safety order at {wanted}, and below the take profit",
     "trailing": "trailing: bid {seen} is above the selling price {wanted}",
@@ -194,10 +217,11 @@ _SENTENCES = {
 
 def _reason(code: str, seen: Decimal | None, wanted: Decimal | None) -> str:
     def text(value: Decimal | None) -> str:
-        return "-" if value is None else _show(value)
+        return "-" if value is None else shown(value)
 
     return _SENTENCES.get(code, code).format(seen=text(seen), wanted=text(wanted))
 
 
-def _show(price: Decimal) -> str:
+def shown(price: Decimal) -> str:
+    """A price as it stands in sentences."""
     return plain(_SHOWN.plus(price))

@@ -1,0 +1,11 @@
+"""Sends what people should be told. From cron, every minute."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from dca.apps.caretaking import main
+
+if __name__ == "__main__":
+    sys.exit(main("notifier", __doc__))

@@ -1,0 +1,1 @@
+"""The commands of `dca`, a module for each group; each adds its own to the parser."""

@@ -1,0 +1,1 @@
+"""What repairs drift from cron: each caretaker looks, plans, mends, under one runner."""
