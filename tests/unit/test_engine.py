@@ -17,12 +17,13 @@ from sqlalchemy.engine import Engine as SqlEngine
 
 from dca.adapters.clock import SystemClock
 from dca.adapters.db.store import SqlStore
+from dca.adapters.db.tx import SqlTx
 from dca.adapters.venues.sim import SimVenue
-from dca.domain.errors import ConfigError, DcaError, StoreUnavailable
+from dca.domain.errors import ConfigError, DcaError, StoreUnavailable, Unavailable
 from dca.domain.fees import FeeRates
 from dca.domain.market import Quote
 from dca.domain.order import TradeUpdate
-from dca.ports import Link, LinkChange
+from dca.ports import HALTED, PAUSED, Link, LinkChange
 from dca.risk.review import Limits
 from dca.service import assets, lease
 from dca.service.catchup import CatchUp
@@ -97,6 +98,7 @@ class Bench:
             trades=self.feed.trades(),
             lease=lease.take(self.store, self.clock, "streamer:test", "host/1/1", lambda holder: False),
             reconcile_every_s=20,
+            identity="host/1/1",
         )
 
     def quote(self, symbol: str, bid: str) -> Quote:
@@ -279,8 +281,6 @@ def test_an_instance_that_cannot_start_waits(sqlite_url: str, tmp_path: Path) ->
 def test_a_stop_ends_the_wait_for_a_venue_that_does_not_answer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dca.domain.errors import Unavailable
-
     monkeypatch.setattr("dca.service.engine.RETRY_S", 0.01)
     asked = 0
 
@@ -298,3 +298,103 @@ def test_a_stop_ends_the_wait_for_a_venue_that_does_not_answer(
         await asyncio.wait_for(running, 5)
 
     asyncio.run(test())
+
+
+def test_a_changed_verdict_is_written_down_once_with_its_triggers(bench: Bench) -> None:
+    async def test(stop: asyncio.Event) -> None:
+        bench.engine.on_quotes([bench.quote("BTC/USD", "20000")])
+        await until(lambda: bool(bench.venue.submitted), "the base order")
+        bench.tell()
+        watched = bench.engine.watched["BTC/USD"]
+        await until(lambda: watched.brief.cycle.quantity > 0 and not watched.jobs, "the fill")  # type: ignore[union-attr]
+        for bid in ("20001", "20002", "20001"):
+            bench.engine.on_quotes([bench.quote("BTC/USD", bid)])
+
+        def codes() -> list[str]:
+            found = bench.store.read(lambda tx: tx.decisions(watched.asset_id))
+            return [decision.code for decision in reversed(found)]
+
+        await until(lambda: codes()[-1:] == ["between"], "the verdict")
+        assert codes().count("between") == 1 and codes()[0] in ("buy", "held")
+        newest = bench.store.read(lambda tx: tx.decisions(watched.asset_id, limit=1))[0]
+        names = [trigger["name"] for trigger in newest.data["triggers"]]
+        assert names == ["safety_order", "take_profit"]
+        assert "above the next safety order" in newest.reason
+        assert newest.ask is not None and newest.bid is not None
+
+    living(bench, test)
+
+
+@pytest.mark.parametrize("flag", [HALTED, PAUSED])
+def test_a_switch_that_was_thrown_is_seen_without_a_restart(bench: Bench, flag: str) -> None:
+    async def test(stop: asyncio.Event) -> None:
+        await asyncio.to_thread(
+            bench.store.write, lambda tx: tx.set_flag(flag, "holidays", at=bench.clock.now())
+        )
+        await until(lambda: flag in bench.engine.trader.flags, "the flag")
+        for _ in range(20):
+            bench.engine.on_quotes([bench.quote("BTC/USD", "20000")])
+        watched = bench.engine.watched["BTC/USD"]
+        assert (watched.jobs, bench.venue.submitted) == (0, [])
+        assert flag in watched.explained
+        await asyncio.to_thread(bench.store.write, lambda tx: tx.set_flag(flag, None, at=bench.clock.now()))
+        await until(lambda: bool(bench.venue.submitted), "the base order")
+        bench.tell()
+
+    living(bench, test)
+
+
+def test_people_are_told_soon_and_a_failure_stops_nothing(bench: Bench) -> None:
+    told: list[int] = []
+
+    def deliver() -> None:
+        told.append(len(told))
+        if len(told) == 1:
+            raise Unavailable("no mail server")
+
+    bench.engine.deliver = deliver
+
+    async def test(stop: asyncio.Event) -> None:
+        bench.engine.on_quotes([bench.quote("BTC/USD", "20000")])
+        await until(lambda: bool(bench.venue.submitted), "the base order")
+        bench.tell()
+        await until(lambda: len(told) >= 2, "they were told again")
+
+    living(bench, test)
+
+
+def test_the_heartbeat_says_what_a_watchdog_needs(bench: Bench) -> None:
+    def detail() -> dict[str, Any]:
+        beats = bench.store.read(lambda tx: tx.heartbeats())
+        return next((beat.detail for beat in beats if beat.name == "streamer"), {})
+
+    async def test(stop: asyncio.Event) -> None:
+        bench.engine.on_quotes([bench.quote("BTC/USD", "20000")])
+        await until(lambda: detail().get("caught_up_at") is not None, "a heartbeat")
+        seen = detail()
+        assert seen["identity"] == "host/1/1"
+        assert seen["links"] == {"market": "up", "trades": "up"}
+        assert seen["trades_down_since"] is None and seen["venue_error"] is None
+        assert datetime.fromisoformat(seen["started_at"]).tzinfo is not None
+        bench.engine._vitals.linked("trades", Link.DOWN)
+        bench.engine._vitals.caught_up("503")
+        await until(lambda: detail()["trades_down_since"] is not None, "the stream's silence")
+        assert detail()["venue_error"] == "503"
+
+    living(bench, test)
+
+
+def test_an_asset_whose_row_is_gone_is_dropped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(stop: asyncio.Event) -> None:
+        gone = bench.engine.watched["ETH/USD"].asset_id
+        original = SqlTx.revision
+
+        def without(tx: SqlTx) -> dict[int, tuple[int, int, int]]:
+            return {key: value for key, value in original(tx).items() if key != gone}
+
+        monkeypatch.setattr(SqlTx, "revision", without)
+        await until(lambda: "ETH/USD" not in bench.engine.watched, "it was dropped")
+        bench.engine.on_quotes([bench.quote("ETH/USD", "1500")])
+        assert bench.venue.submitted == []
+
+    living(bench, test)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from dca.domain.errors import DcaError, IllegalTransition, StoreError, VenueError
@@ -14,12 +13,14 @@ from dca.domain.market import Quote
 from dca.domain.money import ZERO
 from dca.domain.order import Side, TradeUpdate
 from dca.domain.record import Heartbeat
-from dca.ports import Broker, Clock, Link, MarketFeed, Store, T, TradeFeed
+from dca.ports import Broker, Clock, Link, MarketFeed, Store, T, TradeFeed, Tx
 from dca.service.brief import Brief, read_brief
 from dca.service.catchup import CatchUp
 from dca.service.lease import Holding
 from dca.service.recorder import Recorded, Recorder
 from dca.service.trader import Outcome, Trader
+from dca.service.verdicts import Verdict, Verdicts, verdict_of
+from dca.service.vitals import Vitals
 from dca.service.watched import Revision, Watched, changed, is_traded, revision_of
 from dca.strategy.dca import Wait
 
@@ -38,7 +39,11 @@ WORKERS = 8
 @dataclass(kw_only=True)
 class Engine:
     """Runs until told to stop. Any of its parts that ends by itself ends the whole: a streamer that
-    lives with half its streams is worse than one that is restarted."""
+    lives with half its streams is worse than one that is restarted.
+
+    `deliver` sends what people should be told; it is called in a thread, soon after something
+    happened. `identity` names this process in its heartbeat.
+    """
 
     store: Store
     broker: Broker
@@ -50,17 +55,19 @@ class Engine:
     trades: TradeFeed
     lease: Holding
     reconcile_every_s: float
+    identity: str = ""
+    deliver: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.watched: dict[str, Watched] = {}
         self.board: dict[str, Quote] = {}
         self._before: dict[str, Quote] = {}
-        self._links: dict[str, str] = {"market": "down", "trades": "down"}
+        self._vitals = Vitals(self.clock, self.identity)
+        self._verdicts = Verdicts(self.trader.terms)
+        self._news = asyncio.Event()
         self._generation = 0
         self._caught_up = -1
         self._account_blocked = False
-        self._last_quote_at: datetime | None = None
-        self._last_update_at: datetime | None = None
         self._revision: Mapping[int, Revision] = {}
         self._reconcile = asyncio.Event()
         self._reconcile.set()
@@ -87,6 +94,7 @@ class Engine:
             self._reconcile_loop(),
             self._beat(),
             self._refresh_instruments(),
+            self._tell(),
         ]
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(part) for part in parts]
         stopping = asyncio.ensure_future(stop.wait())
@@ -154,20 +162,35 @@ class Engine:
         decision = self.trader.think(watched.brief.situation, quote)
         if isinstance(decision, Wait):
             watched.reason = decision
+            if watched.verdict != (decision.code, decision.wanted):
+                self._note(watched, quote, verdict_of(decision), decision.reason)
             return
         self._start(watched, self._act(watched, quote))
 
+    def _note(
+        self, watched: Watched, quote: Quote, verdict: Verdict, why: str, *, held: bool = False
+    ) -> None:
+        watched.verdict = verdict
+        self._verdicts.note(watched.brief.situation, quote, verdict, why, self.clock.now(), held=held)
+
     async def _act(self, watched: Watched, quote: Quote) -> None:
+        decision = self.trader.think(watched.brief.situation, quote)
         blocked, before = self.entries_blocked(), self._before.get(quote.symbol)
         outcome = await self._call(
             lambda: self.trader.act(watched.brief, quote, before=before, entries_blocked=blocked)
         )
+        verdict = verdict_of(decision)
+        if outcome.hold_until is not None:
+            verdict = ("held", outcome.reason)
+        if watched.verdict != verdict:
+            self._note(watched, quote, verdict, outcome.reason, held=outcome.hold_until is not None)
         self._came_of_it(watched, outcome)
         await self._reload_one(watched)
 
     def _came_of_it(self, watched: Watched, outcome: Outcome) -> None:
         watched.reason = outcome.reason
         watched.hold_until = outcome.hold_until
+        self._news.set()
         if outcome.ask is not None:
             self._spawn(self._ask(outcome.ask), self._questions)
         if outcome.measure is not None:
@@ -177,7 +200,7 @@ class Engine:
 
     def entries_blocked(self) -> str | None:
         """Why no order that raises exposure may be sent now; None when it may."""
-        if self._links["trades"] != "up":
+        if self._vitals.links["trades"] != "up":
             return "the trade-update stream is down"
         if self._caught_up != self._generation:
             return "catching up with the venue"
@@ -227,7 +250,7 @@ class Engine:
 
     def on_update(self, update: TradeUpdate) -> None:
         """The update waits to be recorded; one that finds no room is fetched by catching up."""
-        self._last_update_at = self.clock.now()
+        self._vitals.updated()
         try:
             self._updates.put_nowait(update)
         except asyncio.QueueFull:
@@ -263,6 +286,8 @@ class Engine:
         order = result.order
         if order is None:
             return
+        if result.changed:
+            self._news.set()
         if result.missing > 0 and not self._ending:
             self._spawn(self._ask(order.key), self._questions)
         watched = self.watched.get(order.intent.symbol)
@@ -318,15 +343,15 @@ class Engine:
                 await asyncio.gather(feed, return_exceptions=True)
 
     def _quotes(self, quotes: Iterable[Quote]) -> None:
-        self._last_quote_at = self.clock.now()
+        self._vitals.quoted()
         self.on_quotes(quotes)
 
     def _market_link(self, link: Link, why: str) -> None:
-        self._links["market"] = str(link)
+        self._vitals.linked("market", link)
         log.debug("market_link", extra={"link": str(link), "reason": why})
 
     def _trades_link(self, link: Link, why: str) -> None:
-        self._links["trades"] = str(link)
+        self._vitals.linked("trades", link)
         self._generation += 1
         log.debug("trades_link", extra={"link": str(link), "reason": why})
         if link is Link.UP:
@@ -348,21 +373,26 @@ class Engine:
                 await self._reload()
             except (VenueError, StoreError) as error:
                 log.warning("catch_up_failed", extra={"error": str(error)})
+                if isinstance(error, VenueError):
+                    self._vitals.caught_up(str(error))
                 await asyncio.sleep(RETRY_S)
                 self._reconcile.set()
                 continue
             if self._caught_up != generation:
                 log.info("caught_up", extra={"generation": generation})
             self._caught_up = generation
+            self._vitals.caught_up()
 
     async def _poll(self) -> None:
         """What other processes changed is seen, and time alone can trigger."""
         while True:
             await asyncio.sleep(POLL_S)
             try:
-                revision = await self._call(lambda: self.store.read(lambda tx: tx.revision()))
+                revision, flags = await self._call(lambda: self.store.read(_what_changed))
+                self.trader.flags = flags
                 if revision != self._revision:
                     await self._reload()
+                await self._call(lambda: self._verdicts.write(self.store))
             except StoreError as error:
                 log.warning("poll_failed", extra={"error": str(error)})
                 continue
@@ -373,6 +403,7 @@ class Engine:
         """What is held in memory is what the database says, wherever that changed."""
         known = {watched.asset_id: watched.brief for watched in self.watched.values()}
         self._revision, briefs = await self._call(lambda: self.store.read(lambda tx: changed(tx, known)))
+        self._drop_missing()
         for asset_id, brief in briefs.items():
             symbol = brief.situation.asset.asset_symbol
             watched = self.watched.get(symbol)
@@ -385,6 +416,12 @@ class Engine:
             else:
                 # A job that is under way reads the rows anew when it is done.
                 log.debug("reload_left_to_job", extra={"asset_id": asset_id})
+
+    def _drop_missing(self) -> None:
+        for symbol, watched in list(self.watched.items()):
+            if watched.asset_id not in self._revision and not watched.jobs:
+                log.error("asset_gone", extra={"symbol": symbol})
+                del self.watched[symbol]
 
     async def _reload_one(self, watched: Watched) -> None:
         asset_id = watched.asset_id
@@ -412,12 +449,20 @@ class Engine:
 
     def _detail(self) -> dict[str, Any]:
         return {
-            "links": dict(self._links),
-            "last_quote_at": self._last_quote_at.isoformat() if self._last_quote_at else None,
-            "last_update_at": self._last_update_at.isoformat() if self._last_update_at else None,
+            **self._vitals.fields(),
             "entries_blocked": self.entries_blocked(),
             "assets": {symbol: watched.explained for symbol, watched in sorted(self.watched.items())},
         }
+
+    async def _tell(self) -> None:
+        """People hear at once what happened; what fails now is tried again by the notifier."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._call(self.deliver)
+            except (VenueError, StoreError) as error:
+                log.warning("not_told", extra={"error": str(error)})
 
     async def _refresh_instruments(self) -> None:
         """Increments and minimums change over time, so they are read again now and then."""
@@ -427,3 +472,7 @@ class Engine:
                 self.trader.instruments = await self._call(self.broker.instruments)
             except VenueError as error:
                 log.warning("instruments_not_read", extra={"error": str(error)})
+
+
+def _what_changed(tx: Tx) -> tuple[dict[int, Revision], dict[str, str]]:
+    return tx.revision(), tx.flags()

@@ -12,7 +12,7 @@ from dca.domain.market import Instrument, Quote
 from dca.domain.money import ceil_to, plain
 from dca.domain.order import Intent, Order, Purpose, Side, order_key
 from dca.domain.record import Event, Message
-from dca.ports import Broker, Clock, Situation, Store, Tx
+from dca.ports import HALTED, PAUSED, Broker, Clock, Situation, Store, Tx
 from dca.risk.price import agrees, follows
 from dca.risk.review import Approved, Denied, Exposure, Limits, review
 from dca.service import cycles
@@ -52,7 +52,8 @@ class Outcome:
 class Trader:
     """Acts on quotes. Safe to call from several threads as long as each has its own asset.
 
-    `instruments` is the venue's list, replaced as a whole when it is read again.
+    `instruments` is the venue's list and `flags` the switches of the database, replaced as a whole
+    when they are read again. A switch seen late is caught by the review.
     """
 
     store: Store
@@ -62,12 +63,19 @@ class Trader:
     limits: Limits
     terms: Terms
     instruments: Mapping[str, Instrument] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
 
     def think(self, situation: Situation, quote: Quote) -> Action | Wait:
         """The decision for what is held in memory: no SQL, no HTTP."""
         if situation.cycle is None:
             return Wait("no_cycle")
-        return decide(situation.cycle, situation.asset, quote, self.clock.now(), self.terms)
+        decision = decide(situation.cycle, situation.asset, quote, self.clock.now(), self.terms)
+        if self.flags and isinstance(decision, Buy | Sell):
+            if HALTED in self.flags:
+                return Wait("trading_halted")
+            if PAUSED in self.flags and isinstance(decision, Buy):
+                return Wait("trading_paused")
+        return decision
 
     def act(
         self,

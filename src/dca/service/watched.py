@@ -7,6 +7,7 @@ from datetime import datetime
 
 from dca.ports import Tx
 from dca.service.brief import Brief, read_brief
+from dca.service.verdicts import Verdict
 from dca.strategy.dca import Wait
 
 Revision = tuple[int, int, int]
@@ -19,6 +20,7 @@ class Watched:
 
     brief: Brief
     reason: str | Wait = "no quote yet"
+    verdict: Verdict | None = None
     hold_until: datetime | None = None
     jobs: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
