@@ -49,7 +49,7 @@ def second(run: Offline, **extra: str) -> subprocess.CompletedProcess[str]:
     """Another streamer, started beside the first."""
     import sys
 
-    from dca.apps.offline import SOURCE
+    from dca.apps.world import SOURCE
 
     return subprocess.run(
         [sys.executable, str(SOURCE / "main_app.py")],

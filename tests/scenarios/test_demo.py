@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dca.apps.offline import SOURCE
+from dca.apps.world import SOURCE
 
 WINDOW = ["--start", "2023-03-09T12:00", "--end", "2023-03-10T00:00"]
 
