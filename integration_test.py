@@ -1,22 +1,24 @@
-"""Named end-to-end scenarios with the real streamer: on the offline paper exchange, or on Alpaca.
+"""Named end-to-end scenarios with the real streamer and scripts: offline, or on an Alpaca account.
 
     python integration_test.py                     every scenario, offline, no keys needed
     python integration_test.py --list              their names
     python integration_test.py --only take_profit
-    python integration_test.py --venue alpaca      those that a paper account allows; reads .env
+    python integration_test.py --database-url mysql://dca:password@127.0.0.1:3306/dca_test
+    python integration_test.py --venue alpaca      those that a paper account allows, with the keys
+                                                   in .env.test; it trades the minimum and cleans up
 
 Exit code 0 when every scenario passed, 1 when one failed, 78 when a setting must be fixed.
 """
 
 import argparse
-import logging
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "src"))
 
-from dca.apps.scenarios import SCENARIOS, Scenario
-from dca.domain.errors import ConfigError, DcaError
+from dca.apps.playing import play
+from dca.apps.scenarios import SCENARIOS
 
 
 def main() -> int:
@@ -25,9 +27,15 @@ def main() -> int:
     )
     parser.add_argument("--list", action="store_true", help="print the scenarios and end")
     parser.add_argument("--only", metavar="NAME", action="append", help="run this one; may be repeated")
-    parser.add_argument("--venue", choices=["paper", "alpaca"], default="paper")
+    parser.add_argument("--venue", choices=["local", "alpaca"], default="local")
+    parser.add_argument(
+        "--database-url", help="an empty database for each local scenario is made beside this one"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="local scenarios at once (default: one a core)"
+    )
     options = parser.parse_args()
-    wanted = [one for one in SCENARIOS if options.venue == "paper" or one.alpaca]
+    wanted = [one for one in SCENARIOS if options.venue == "local" or one.alpaca]
     if options.only:
         unknown = set(options.only) - {one.name for one in wanted}
         if unknown:
@@ -36,25 +44,7 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{one.name:<18} {one.words}" for one in wanted))
         return 0
-    return _run(wanted, options.venue)
-
-
-def _run(scenarios: list[Scenario], venue: str) -> int:
-    logging.getLogger("dca").addHandler(logging.NullHandler())
-    failed = 0
-    for scenario in scenarios:
-        try:
-            scenario.run(venue)
-        except ConfigError as error:
-            print(f"integration_test: {error}", file=sys.stderr)
-            return 78
-        except DcaError as error:
-            failed += 1
-            print(f"FAILED  {scenario.name}: {error}", flush=True)
-        else:
-            print(f"passed  {scenario.name}: {scenario.words}", flush=True)
-    print(f"{len(scenarios) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return play(wanted, options.venue, database_url=options.database_url, jobs=options.jobs)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dca.apps.offline import Offline
 from dca.apps.reckoning import reckon, settle
 from dca.domain.cycle import Cycle
 from dca.domain.errors import DcaError
+from dca.ports import Clock
 
 PATIENCE_S = 30.0
 LOOK_S = 0.02
@@ -18,6 +19,24 @@ SPREAD = Decimal(3)
 
 class Unmet(DcaError):
     """What was waited for did not happen, or does not hold."""
+
+
+def waited(
+    clock: Clock,
+    what: str,
+    holds: Callable[[], bool],
+    patience_s: float,
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """`holds` is true; until then `meanwhile` is done again and again. Raises Unmet."""
+    pause = threading.Event()
+    limit = clock.monotonic() + patience_s
+    while not holds():
+        if clock.monotonic() > limit:
+            raise Unmet(f"waited in vain until {what}")
+        meanwhile()
+        pause.wait(LOOK_S)
 
 
 class Market:
@@ -39,13 +58,7 @@ class Market:
         self, what: str, holds: Callable[[], bool], *, meanwhile: Callable[[], None] = lambda: None
     ) -> None:
         """`holds` is true; `meanwhile` is done again and again. Raises Unmet after PATIENCE_S."""
-        pause = threading.Event()
-        limit = self.run.clock.monotonic() + PATIENCE_S
-        while not holds():
-            if self.run.clock.monotonic() > limit:
-                raise Unmet(f"waited in vain until {what}; see {self.run.folder}")
-            meanwhile()
-            pause.wait(LOOK_S)
+        waited(self.run.clock, what, holds, PATIENCE_S, meanwhile=meanwhile)
 
     def _again(self, price: str) -> None:
         self.price(price)

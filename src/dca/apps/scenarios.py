@@ -1,49 +1,53 @@
-"""The named end-to-end scenarios of `integration_test.py`.
+"""The named end-to-end scenarios of `integration_test.py`, one or more for each thing the bot does.
 
-Each runs the real streamer as a process. On the paper exchange the price is moved by hand; those
-marked for Alpaca also run against a paper account there, and leave it as they found it.
+Each runs the real streamer and the real scripts as processes, and looks at the venue and at the
+database. Those marked for Alpaca also run on a paper account there, and leave it as they found it.
 """
 
 import asyncio
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
+from types import MappingProxyType
 
-from dca import settings as env
 from dca import wiring
-from dca.adapters.clock import SystemClock
-from dca.adapters.venues.alpaca import AlpacaBroker, AlpacaMarketFeed
-from dca.apps.market import Market, Unmet
-from dca.apps.offline import Offline
-from dca.domain.asset import Rules
-from dca.domain.errors import DcaError
-from dca.domain.order import Intent, Purpose, Side
+from dca.adapters.venues.alpaca import AlpacaMarketFeed
+from dca.apps.market import Unmet, waited
+from dca.apps.stage import PATIENCE_S, RULES, SYMBOL, Local, Stage, account, local
+from dca.domain.cycle import Cycle, CycleStatus
+from dca.domain.order import Intent, Purpose, Side, order_key
+from dca.domain.record import Heartbeat
+from dca.ports import Tx
 from dca.service.pipeline import try_out
 
-SYMBOL = "BTC/USD"
-RULES = Rules(
-    base_order_amount=Decimal(100),
-    safety_order_amount=Decimal(100),
-    max_safety_orders=3,
-    safety_order_deviation=Decimal(2),
-    take_profit_percent=Decimal("1.5"),
-    cooldown_period=3600,
-)
-QUICK = {"GRACE_S": "1", "RECONCILE_EVERY_S": "0.5", "REQUEST_TIMEOUT_S": "2"}
-LISTEN_S = 90.0
+Play = Callable[[Stage], None]
+STALE_S = {"STALE_ORDER_S": "1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`run` raises DcaError when it fails. `alpaca`: it may run against a paper account there."""
+    """`play` raises DcaError when it fails. `extra` are settings of the local venue's processes.
+
+    `alpaca`: it may run on a paper account there; `play` then gets an Account as its stage.
+    """
 
     name: str
     words: str
-    run: Callable[[str], None]
+    play: Callable[..., None]
     alpaca: bool = False
+    rules: object = RULES
+    extra: tuple[tuple[str, str], ...] = ()
+
+    def run(self, venue: str, database_url: str | None = None) -> None:
+        """It played once. Raises DcaError."""
+        if venue == "alpaca":
+            with account() as real:
+                self.play(real)
+            return
+        with local(rules=self.rules, database_url=database_url, **dict(self.extra)) as stage:  # type: ignore[arg-type]
+            self.play(stage)
 
 
 def check(holds: bool, what: str) -> None:
@@ -51,143 +55,98 @@ def check(holds: bool, what: str) -> None:
         raise Unmet(what)
 
 
-@contextmanager
-def offline(**changes: object) -> Iterator[Market]:
-    """A market on an exchange of its own, with one asset; the streamer is not running yet."""
-    now = SystemClock().now()
-    with tempfile.TemporaryDirectory(prefix="dca-test-") as folder:
-        run = Offline(
-            folder=Path(folder), start=now, end=now, speed=1.0, replay=None, lead_s=0.0, extra=QUICK
-        )
-        with run:
-            run.add_asset(SYMBOL, RULES)
-            market = Market(run)
-            market.price("20000")
-            yield market
+Settings = Mapping[str, str]
 
 
-def _base_order(venue: str) -> None:
-    with offline() as market:
-        market.run.start_streamer()
-        market.bought()
-        cycle = market.first()
-        check(cycle.status == "watching" and cycle.latest_order_id is None, f"the cycle is {cycle}")
-        check(market.orders() == 1, "there is more than one order")
-        market.holds()
+def script(
+    stage: Stage, name: str, *options: str, code: int = 0, settings: Settings = MappingProxyType({})
+) -> str:
+    """What the script printed. Raises Unmet when its exit code is not `code`."""
+    ended = stage.world.script(name, *options, **settings)
+    check(
+        ended.returncode == code,
+        f"{name} ended with {ended.returncode}, not {code}: {ended.stdout}{ended.stderr}",
+    )
+    return ended.stdout + ended.stderr
 
 
-def _safety_order(venue: str) -> None:
-    with offline() as market:
-        market.run.start_streamer()
-        market.bought()
-        before = market.first()
-        market.fell()
-        after = market.first()
-        check(after.average_purchase_price < before.average_purchase_price, "the average did not fall")
-        check(after.quantity > before.quantity, "nothing was added")
-        market.holds()
+def cycle_of(stage: Stage) -> Cycle:
+    """The asset's unfinished cycle."""
+    found = stage.world.store.read(lambda tx: tx.situations())
+    cycle = found[0].cycle
+    if cycle is None:
+        raise Unmet("the asset has no cycle")
+    return cycle
 
 
-def _take_profit(venue: str) -> None:
-    with offline() as market:
-        market.run.start_streamer()
-        market.whole_cycle()
-        done, following = market.cycles()
-        check(done.completed_at is not None and done.sell_price is not None, "the cycle is not closed")
-        check(following.status == "cooldown" and following.quantity == 0, f"the next cycle is {following}")
-        check(Decimal(market.holds()["realised"]) > 0, "there is no profit")
+def venue_orders(stage: Stage) -> list[str]:
+    """Keys of the orders that are open at the venue."""
+    return [order.key for order in stage.world.broker.open_orders()]
 
 
-def _cancellation(venue: str) -> None:
-    with offline() as market:
-        market.run.start_streamer()
-        market.bought()
-        market.run.control("quote", {"symbol": SYMBOL, "bid": "19000", "ask": "19500"})
-        market.until("the safety order is booked", lambda: market.first().safety_orders == 1)
-        market.holds()
+def edit(stage: Stage, **changes: object) -> Cycle:
+    """The cycle as a person would change it by hand, past every rule."""
+    now = stage.world.clock.now()
+    cycle = replace(cycle_of(stage), updated_at=now, **changes)  # type: ignore[arg-type]
+    return stage.world.store.write(lambda tx: tx.update_cycle(cycle))
 
 
-def _killed(venue: str) -> None:
-    for boundary in ("after_journal:1", "after_submit:1", "before_record:2"):
-        with offline() as market:
-            market.run.start_streamer(CRASH_AT=boundary)
-            market.whole_cycle()
-            check(market.deaths == [-9], f"it was not killed at {boundary}")
-            market.holds()
+def _database(stage: Stage) -> None:
+    store = stage.world.store
+    asset = store.read(lambda tx: tx.asset_by_symbol(SYMBOL))
+    check(asset is not None and asset.rules == stage.rules, f"the asset is read as {asset}")
+    check(stage.world.dca("db", "upgrade").returncode == 0, "the schema is not at its newest")
 
 
-def _exchange_gone(venue: str) -> None:
-    with offline() as market:
-        market.run.start_streamer()
-        market.bought()
-        market.run.restart_exchange()
-        market.fell()
-        market.rose()
-        market.holds()
+def _account(stage: Stage) -> None:
+    broker = stage.world.broker
+    seen = broker.account()
+    check(not seen.blocked, "the account is blocked")
+    check(seen.spendable >= 0, f"the account can spend {seen.spendable}")
+    check(SYMBOL in broker.instruments(), f"{SYMBOL} is not listed")
+    check(broker.latest_quote(SYMBOL).ask > 0, f"{SYMBOL} has no price")
 
 
-def _foreign_position(venue: str) -> None:
-    with offline() as market:
-        market.run.control("deposit", {"asset": SYMBOL, "amount": "0.5"})
-        market.run.start_streamer()
-
-        def told() -> bool:
-            return bool(market.run.store.read(lambda tx: tx.messages()))
-
-        market.at("20000", "a person is told", told)
-        check(market.orders() == 0, "an order was placed beside a position that is not ours")
-
-
-def _account(venue: str) -> None:
-    with _broker(venue) as broker:
-        account = broker.account()
-        check(not account.blocked, "the account is blocked")
-        check(account.spendable >= 0, f"the account can spend {account.spendable}")
-        check(SYMBOL in broker.instruments(), f"{SYMBOL} is not listed")
-        check(broker.latest_quote(SYMBOL).ask > 0, f"{SYMBOL} has no price")
+def _wish(stage: Stage, key: str) -> Intent:
+    """A small buy far below the market: it rests."""
+    broker = stage.world.broker
+    instrument = broker.instruments()[SYMBOL]
+    limit = instrument.floor_price((broker.latest_quote(SYMBOL).ask / 2).quantize(Decimal(1)))
+    return Intent(
+        key=key,
+        symbol=SYMBOL,
+        side=Side.BUY,
+        purpose=Purpose.BASE,
+        step=0,
+        qty=instrument.floor_qty(Decimal(12) / limit),
+        limit=limit,
+        cycle_id=0,
+        reason="integration test",
+    )
 
 
-def _order_and_cancel(venue: str) -> None:
-    """A small buy far below the market: it rests, is listed, and is canceled."""
-    with _broker(venue) as broker:
-        instrument = broker.instruments()[SYMBOL]
-        limit = instrument.floor_price((broker.latest_quote(SYMBOL).ask / 2).quantize(Decimal(1)))
-        wish = Intent(
-            key=f"dca-integration-{SystemClock().now():%Y%m%d%H%M%S%f}",
-            symbol=SYMBOL,
-            side=Side.BUY,
-            purpose=Purpose.BASE,
-            step=0,
-            qty=instrument.floor_qty(Decimal(12) / limit),
-            limit=limit,
-            cycle_id=0,
-            reason="integration test",
-        )
-        listed = try_out(wish, broker=broker, settled=_settled(broker, wish.key))
-        check(listed, "the order was not among the open orders")
+def _resting(stage: Stage, key: str, meanwhile: Callable[[], None]) -> None:
+    """`meanwhile` is done while an order `key` rests at the venue; afterwards it is canceled."""
+
+    def settled(listed: bool) -> bool:
+        stage.until("the order is listed as it should be", lambda: (key in venue_orders(stage)) is listed)
+        if listed:
+            meanwhile()
+        return listed
+
+    try_out(_wish(stage, key), broker=stage.world.broker, settled=settled)
 
 
-def _settled(broker: AlpacaBroker, key: str) -> Callable[[bool], bool]:
-    """Whether the order came to be listed, or not, within the patience of a test."""
-    clock = SystemClock()
-
-    def wait(listed: bool) -> bool:
-        limit = clock.monotonic() + 15
-        while clock.monotonic() < limit:
-            if any(order.key == key for order in broker.open_orders()) is listed:
-                return True
-        return False
-
-    return wait
+def _order_and_cancel(stage: Stage) -> None:
+    _resting(stage, f"dca-integration-{stage.world.clock.now():%Y%m%d%H%M%S%f}", lambda: None)
 
 
-def _quotes(venue: str) -> None:
-    """The market stream connects and a quote arrives."""
-    if venue == "alpaca":
-        _hears(wiring.market_feed(env.load()), lambda: None)
-        return
-    with offline() as market:
-        _hears(wiring.market_feed(market.run.settings), lambda: market.price("20000"))
+def _quotes(stage: Stage) -> None:
+    def move() -> None:
+        if isinstance(stage, Local):
+            stage.market.price("20000")
+
+    _hears(wiring.market_feed(stage.world.settings), move)
 
 
 def _hears(feed: AlpacaMarketFeed, meanwhile: Callable[[], None]) -> None:
@@ -196,7 +155,7 @@ def _hears(feed: AlpacaMarketFeed, meanwhile: Callable[[], None]) -> None:
         running = asyncio.ensure_future(
             feed.run([SYMBOL], lambda quotes: heard.set(), lambda link, why: None)
         )
-        limit = asyncio.get_running_loop().time() + LISTEN_S
+        limit = asyncio.get_running_loop().time() + PATIENCE_S
         while not heard.is_set() and not running.done() and asyncio.get_running_loop().time() < limit:
             await asyncio.to_thread(meanwhile)
             await asyncio.wait({running}, timeout=0.2)
@@ -206,30 +165,458 @@ def _hears(feed: AlpacaMarketFeed, meanwhile: Callable[[], None]) -> None:
         await asyncio.gather(running, return_exceptions=True)
         return heard.is_set()
 
-    check(asyncio.run(listen()), f"no quote of {SYMBOL} within {LISTEN_S:g} s")
+    check(asyncio.run(listen()), f"no quote of {SYMBOL} within {PATIENCE_S:g} s")
 
 
-@contextmanager
-def _broker(venue: str) -> Iterator[AlpacaBroker]:
-    if venue == "alpaca":
-        settings = env.load()
-        if "paper" not in settings.base_url:
-            raise DcaError("the integration test trades on paper accounts only")
-        yield wiring.broker(settings)
-        return
-    with offline() as market:
-        yield market.run.broker
+def heartbeat(stage: Stage) -> Heartbeat | None:
+    beats = stage.world.store.read(lambda tx: tx.heartbeats())
+    return next((beat for beat in beats if beat.name == "streamer"), None)
+
+
+def _connected(stage: Stage, links: str = "up") -> bool:
+    beat = heartbeat(stage)
+    return beat is not None and set(beat.detail["links"].values()) == {links}
+
+
+def _streams(stage: Stage) -> None:
+    paused = stage.world.dca("pause", "--reason", "integration test")
+    check(paused.returncode == 0, f"trading cannot be paused: {paused.stderr}")
+    stage.world.start_streamer()
+    stage.until("both streams are up", lambda: _connected(stage))
+    if isinstance(stage, Local):
+        stage.market.run.control("drop", {})
+        stage.until("it connected again", lambda: _reconnected(stage))
+    check(stage.world.stop_streamer() == 0, "the streamer did not stop cleanly")
+    check(venue_orders(stage) == [], "a paused bot has ordered")
+
+
+def _reconnected(stage: Local) -> bool:
+    log = (stage.world.folder / "main.log").read_text()
+    return log.count('"trades_connected"') + log.count('"caught_up"') >= 2 and _connected(stage)
+
+
+def _base_order(stage: Stage) -> None:
+    stage.world.start_streamer()
+    stage.bought()
+    stage.until("the cycle watches again", lambda: cycle_of(stage).status is CycleStatus.WATCHING)
+    cycle = cycle_of(stage)
+    check(cycle.latest_order_id is None and cycle.safety_orders == 0, f"the cycle is {cycle}")
+    check(cycle.average_purchase_price > 0 and cycle.last_order_fill_price is not None, f"it is {cycle}")
+    placed = [order.intent.purpose for order in stage.world.store.read(lambda tx: tx.orders())]
+    check(placed == [Purpose.BASE], f"the orders are {placed}")
+    if isinstance(stage, Local):
+        check(stage.market.orders() == 1, "there is more than one order")
+        stage.market.holds()
+
+
+def _foreign_position(stage: Local) -> None:
+    market = stage.market
+    market.run.control("deposit", {"asset": SYMBOL, "amount": "0.5"})
+    market.run.start_streamer()
+    market.at("20000", "a person is told", lambda: _told(stage, "position_exists"))
+    check(market.orders() == 0, "an order was placed beside a position that is not ours")
+
+
+def _told(stage: Stage, name: str) -> bool:
+    """Whether such a thing was written down for a person, sent or not."""
+    return any(event.name == name for event in stage.world.store.read(lambda tx: tx.events(limit=1000)))
+
+
+def _safety_order(stage: Local) -> None:
+    market = stage.market
+    market.run.start_streamer()
+    market.bought()
+    before = market.first()
+    market.fell()
+    after = market.first()
+    check(after.average_purchase_price < before.average_purchase_price, "the average did not fall")
+    check(after.quantity > before.quantity, "nothing was added")
+    market.holds()
+
+
+def _take_profit(stage: Local) -> None:
+    market = stage.market
+    market.run.start_streamer()
+    market.whole_cycle()
+    done, following = market.cycles()
+    check(done.completed_at is not None and done.sell_price is not None, "the cycle is not closed")
+    check(following.status == "cooldown" and following.quantity == 0, f"the next cycle is {following}")
+    asset = market.run.store.read(lambda tx: tx.asset_by_symbol(SYMBOL))
+    check(asset is not None and asset.last_sell_price == done.sell_price, "last_sell_price is not stored")
+    check(Decimal(market.holds()["realised"]) > 0, "there is no profit")
+
+
+def _held(stage: Local, side: str, on: bool = True) -> None:
+    """The exchange accepts orders of that side but executes none, or does again."""
+    stage.market.run.control("hold", {"symbol": SYMBOL, "side": side, "on": on})
+
+
+def _live(stage: Local, side: str) -> list[str]:
+    """Our orders of that side that the venue is known to have open."""
+    orders = stage.world.store.read(lambda tx: tx.live_orders())
+    return [order.key for order in orders if order.intent.side == side and order.venue_id is not None]
+
+
+def _buy_rests(stage: Local) -> str:
+    """The key of a base order that rests at the exchange, unfilled."""
+    _held(stage, "buy")
+    stage.market.run.start_streamer()
+    stage.market.at("20000", "the base order rests", lambda: bool(_live(stage, "buy")))
+    return _live(stage, "buy")[0]
+
+
+def _partial_fills(stage: Local) -> None:
+    key, market = _buy_rests(stage), stage.market
+    order = market.run.store.read(lambda tx: tx.order(key))
+    assert order is not None
+    third = (order.intent.qty / 3).quantize(Decimal("1e-9"))
+    for number in (1, 2):
+        market.run.control("fill", {"order_id": key, "qty": str(third), "price": "20003"})
+        market.until(f"fill {number} is booked", lambda: _fills(stage) == number)  # noqa: B023
+        check(cycle_of(stage).status is CycleStatus.BUYING, "a cycle with a working buy is not buying")
+    market.run.control("cancel", {"order_id": key})
+    market.until("the rest is canceled", lambda: cycle_of(stage).status is CycleStatus.WATCHING)
+    check(Decimal("0") < 2 * third - cycle_of(stage).quantity < third / 100, "the coins are not the fills'")
+    _held(stage, "buy", on=False)
+    market.rose()
+    market.holds()
+
+
+def _fills(stage: Stage) -> int:
+    return sum(fill.qty > 0 for fill in stage.world.store.read(lambda tx: tx.fills()))
+
+
+def _cancellation(stage: Local) -> None:
+    key, market = _buy_rests(stage), stage.market
+    check(cycle_of(stage).status is CycleStatus.BUYING, "the cycle is not buying")
+    market.run.kill_streamer()
+    market.run.control("cancel", {"order_id": key})
+    market.run.start_streamer(STALE_ORDER_S="3600")
+    market.until("the cancellation is booked", lambda: not _journaled_live(stage, key))
+    canceled = market.run.store.read(lambda tx: tx.order(key))
+    check(canceled is not None and canceled.status == "canceled", f"the order is {canceled}")
+    _held(stage, "buy", on=False)
+    market.bought()
+    market.holds()
+
+
+def _journaled_live(stage: Stage, key: str) -> bool:
+    return any(order.key == key for order in stage.world.store.read(lambda tx: tx.live_orders()))
+
+
+def _stale(stage: Local) -> None:
+    key, market = _buy_rests(stage), stage.market
+    market.run.kill_streamer()
+    planned = _until_planned(stage, "order_manager", "cancel", key)
+    check(key in venue_orders(stage), f"a dry run has canceled: {planned}")
+    script(stage, "order_manager")
+    stage.until("the stale buy is canceled at the venue", lambda: key not in venue_orders(stage))
+    stage.until("the journal knows", lambda: _after_pass(stage, key))
+    check(cycle_of(stage).status is CycleStatus.WATCHING, "the cycle does not watch again")
+    check(cycle_of(stage).latest_order_id is None, "it still names the order")
+    _held(stage, "buy", on=False)
+    market.holds()
+
+
+def _until_planned(
+    stage: Stage, name: str, kind: str, subject: str, settings: Settings = MappingProxyType({})
+) -> str:
+    """The plan in which a caretaker's dry run wants `kind` done to `subject`: once it is old enough."""
+    plans: list[str] = []
+
+    def planned() -> bool:
+        report = json.loads(script(stage, name, "--dry-run", "--json", settings=settings))
+        plans.append(str(report["repairs"]))
+        return any(one["kind"].startswith(kind) and subject in one["subject"] for one in report["repairs"])
+
+    waited(stage.world.clock, f"{name} plans to {kind} {subject}", planned, PATIENCE_S)
+    return plans[-1]
+
+
+def _after_pass(stage: Stage, key: str) -> bool:
+    script(stage, "order_manager")
+    return not _journaled_live(stage, key)
+
+
+def _orphan(stage: Stage) -> None:
+    """An order under a key of ours that no cycle names is canceled; a person's own is left alone."""
+    ours = order_key(stage.world.store.install, 999_999_999, Purpose.BASE, 0, 1)
+    theirs = f"by-hand-{stage.world.clock.now():%Y%m%d%H%M%S%f}"
+
+    def sweep() -> None:
+        _until_planned(stage, "order_manager", "cancel", ours, STALE_S)
+        script(stage, "order_manager", settings=STALE_S)
+        stage.until("the orphan is canceled", lambda: ours not in venue_orders(stage))
+        check(theirs in venue_orders(stage), "a person's own order was canceled")
+
+    _resting(stage, theirs, lambda: _resting(stage, ours, sweep))
+
+
+def _whole_account(stage: Local) -> None:
+    """With ORPHAN_SCOPE=all an order that a person placed is canceled too."""
+    key = f"by-hand-{stage.world.clock.now():%Y%m%d%H%M%S%f}"
+    everything = {**STALE_S, "ORPHAN_SCOPE": "all"}
+
+    def sweep() -> None:
+        def gone() -> bool:
+            script(stage, "order_manager", settings=everything)
+            return key not in venue_orders(stage)
+
+        stage.until("the order is canceled", gone)
+
+    _resting(stage, key, sweep)
+
+
+def _stuck_sell(stage: Local) -> None:
+    market = stage.market
+    market.run.start_streamer()
+    market.bought()
+    _held(stage, "sell")
+    market.at("21000", "the sale rests", lambda: bool(_live(stage, "sell")))
+    first = _live(stage, "sell")[0]
+    market.run.kill_streamer()
+
+    def again() -> bool:
+        market.price("21000")
+        script(stage, "order_manager", settings={"STUCK_SELL_S": "1"})
+        return bool(set(_live(stage, "sell")) - {first})
+
+    market.until("it is sold again", again)
+    _held(stage, "sell", on=False)
+    market.price("21000")
+    market.run.start_streamer()
+    market.rose()
+    market.holds()
+
+
+def _cooldown(stage: Stage) -> None:
+    now = stage.world.clock.now()
+    period = timedelta(seconds=stage.rules.cooldown_period)
+    done = edit(stage, status=CycleStatus.COMPLETE, completed_at=now - period + timedelta(seconds=2))
+
+    def rest(tx: Tx) -> Cycle | None:
+        return tx.insert_cycle(done.asset_id, CycleStatus.COOLDOWN, at=now)
+
+    stage.world.store.write(rest)
+    check("nothing to repair" in script(stage, "cooldown_manager", "--dry-run"), "it would wake too early")
+
+    def awake() -> bool:
+        script(stage, "cooldown_manager")
+        return cycle_of(stage).status is CycleStatus.WATCHING
+
+    stage.until("the cooldown is over", awake)
+
+
+def _stuck_buying(stage: Stage) -> None:
+    edit(stage, status=CycleStatus.BUYING, latest_order_id="00000000-0000-0000-0000-000000000000")
+    script(stage, "consistency_checker")
+    check(cycle_of(stage).status is CycleStatus.WATCHING, "the cycle still waits for an order")
+    check(cycle_of(stage).latest_order_id is None, "it still names the order")
+
+
+def _position_gone(stage: Local) -> None:
+    market = stage.market
+    market.run.start_streamer()
+    market.bought()
+    market.run.stop_streamer()
+    held = market.run.broker.positions()[SYMBOL].qty
+    market.run.control("deposit", {"asset": SYMBOL, "amount": str(-held)})
+
+    def ended() -> bool:
+        script(stage, "consistency_checker")
+        return market.first().status is CycleStatus.ERROR
+
+    market.until("the cycle is given up", ended)
+    check(market.first().completed_at is not None, "completed_at is not set")
+    fresh = cycle_of(stage)
+    check(fresh.status is CycleStatus.WATCHING and fresh.quantity == 0, f"the next cycle is {fresh}")
+
+
+def _missed_fill(stage: Local) -> None:
+    key, market = _buy_rests(stage), stage.market
+    market.run.kill_streamer()
+    _held(stage, "buy", on=False)
+    market.run.control("fill", {"order_id": key, "price": "20003"})
+
+    def booked() -> bool:
+        script(stage, "consistency_checker")
+        return cycle_of(stage).quantity > 0
+
+    market.until("the missed fill is booked", booked)
+    check(cycle_of(stage).status is CycleStatus.WATCHING, "the cycle still waits for its order")
+    market.holds()
+
+
+def _unexplained(stage: Local) -> None:
+    market = stage.market
+    market.run.start_streamer()
+    market.bought()
+    market.run.stop_streamer()
+    market.run.control("deposit", {"asset": SYMBOL, "amount": "-0.002"})
+
+    def halted() -> bool:
+        script(stage, "consistency_checker")
+        asset = market.run.store.read(lambda tx: tx.asset_by_symbol(SYMBOL))
+        return asset is not None and asset.halted_reason is not None
+
+    market.until("the asset is halted", halted)
+    refused = market.run.dca("asset", "resume", SYMBOL)
+    check(refused.returncode == 78 and "adopt" in refused.stderr, f"it was resumed: {refused.stdout}")
+    adopted = market.run.dca("asset", "adopt", SYMBOL, "--yes")
+    check(adopted.returncode == 0, f"it was not adopted: {adopted.stderr}")
+    difference = abs(cycle_of(stage).quantity - market.run.broker.positions()[SYMBOL].qty)
+    check(difference < Decimal("1e-8"), f"the books still differ by {difference}")
+    check("nothing to repair" in script(stage, "consistency_checker", "--dry-run"), "drift is left")
+
+
+def _no_cycle(stage: Stage) -> None:
+    edit(stage, status=CycleStatus.ERROR, completed_at=stage.world.clock.now() - timedelta(days=1))
+    script(stage, "asset_caretaker")
+    check(cycle_of(stage).status is CycleStatus.WATCHING, "the new cycle does not watch")
+
+
+def _watchdog(stage: Stage) -> None:
+    world = stage.world
+    paused = world.dca("pause", "--reason", "integration test")
+    check(paused.returncode == 0, f"trading cannot be paused: {paused.stderr}")
+    world.start_streamer()
+    stage.until("the streamer lives", lambda: _connected(stage))
+    first = heartbeat(stage)
+    world.kill_streamer()
+    check(world.dca("maintenance", "on").returncode == 0, "maintenance cannot be switched on")
+    script(stage, "watchdog")
+    check(heartbeat(stage) == first, "the watchdog acted in maintenance")
+    check(world.dca("maintenance", "off").returncode == 0, "maintenance cannot be switched off")
+    script(stage, "watchdog")
+    stage.until("it is back", lambda: _another(stage, first) and _connected(stage))
+    check(_told(stage, "watchdog_restart"), "nobody is told of the restart")
+    stopped = world.dca("stop")
+    check(stopped.returncode == 0, f"it cannot be stopped: {stopped.stderr}")
+
+
+def _another(stage: Stage, first: Heartbeat | None) -> bool:
+    now = heartbeat(stage)
+    return now is not None and (first is None or now.detail["identity"] != first.detail["identity"])
+
+
+def _settings(stage: Stage) -> None:
+    """A wrong setting is one clear line and exit code 78, and what is logged holds no secret."""
+    said = script(
+        stage, "order_manager", code=78, settings={"APCA_API_SECRET_KEY": "", "STALE_ORDER_S": "soon"}
+    )
+    check("APCA_API_SECRET_KEY is missing" in said and "STALE_ORDER_S" in said, f"it said: {said}")
+    said = script(
+        stage, "order_manager", code=78, settings={"APCA_API_BASE_URL": "https://api.alpaca.markets"}
+    )
+    check("not a paper address" in said, f"it said: {said}")
+    script(stage, "order_manager")
+    for path in stage.world.folder.glob("*.log"):
+        lines = path.read_text().splitlines()
+        check(all(json.loads(line)["event"] for line in lines), f"{path.name} is not JSON lines")
+        secret = stage.world.settings.api_secret_key
+        check(not any(secret in line for line in lines), f"{path.name} holds the secret key")
+
+
+def _killed(stage: Local) -> None:
+    market = stage.market
+    market.run.start_streamer(CRASH_AT="after_submit:1")
+    market.bought()
+    market.run.kill_streamer()
+    market.run.start_streamer(CRASH_AT="after_journal:1")
+    market.fell()
+    market.run.kill_streamer()
+    market.run.start_streamer(CRASH_AT="before_record:2")
+    market.rose()
+    check(market.deaths == [-9] * 3, f"it was not killed at each boundary: {market.deaths}")
+    market.holds()
+
+
+def _exchange_gone(stage: Local) -> None:
+    market = stage.market
+    market.run.start_streamer()
+    market.bought()
+    market.run.restart_exchange()
+    market.fell()
+    market.rose()
+    market.holds()
+
+
+def _together(stage: Local) -> None:
+    """A whole cycle while every caretaker runs beside the streamer: nothing is repaired wrongly."""
+    market = stage.market
+    caretakers = ("order_manager", "consistency_checker", "cooldown_manager", "asset_caretaker", "watchdog")
+    market.run.start_streamer()
+    market.bought()
+    for name in caretakers[:2]:
+        script(stage, name)
+    market.fell()
+    for name in caretakers[2:]:
+        script(stage, name)
+    market.rose()
+    for name in caretakers[:2]:
+        script(stage, name)
+    market.holds()
+    events = market.run.store.read(lambda tx: tx.events(limit=1000))
+    wrong = [event.name for event in events if event.name in ("asset_halted", "cycle_error")]
+    check(not wrong, f"what was right was repaired: {wrong}")
+
+
+def _operator(stage: Stage) -> None:
+    """A person adds funds, then closes the cycle by hand."""
+    world = stage.world
+    world.start_streamer()
+    stage.bought()
+    before = world.owned()
+    added = world.dca("cycle", "add-funds", SYMBOL, "12", "--yes")
+    check(added.returncode == 0, f"funds were not added: {added.stdout}{added.stderr}")
+    stage.until("the added funds have bought", lambda: world.owned() > before)
+    check(cycle_of(stage).safety_orders == 0, "added funds used a safety order")
+    closed = world.dca("cycle", "close", SYMBOL, "--yes")
+    check(closed.returncode == 0, f"the cycle was not closed: {closed.stdout}{closed.stderr}")
+    stage.until("everything is sold", lambda: world.owned() == 0)
+    check(cycle_of(stage).status is CycleStatus.COOLDOWN, "the next cycle does not rest")
+    if isinstance(stage, Local):
+        stage.market.holds()
+
+
+def _doctor(stage: Stage) -> None:
+    report = stage.world.dca("doctor", "--json")
+    check(report.returncode in (0, 1), f"the doctor failed: {report.stderr}")
+    failed = [line for line in json.loads(report.stdout)["checks"] if line["result"] == "fail"]
+    check(not failed, f"the doctor complains: {failed}")
 
 
 SCENARIOS = [
+    Scenario("database", "the schema is there, an asset is read as it was stored", _database, alpaca=True),
     Scenario("account", "keys, account, instrument and price can be read", _account, alpaca=True),
     Scenario("order_and_cancel", "an order rests, is listed and is canceled", _order_and_cancel, alpaca=True),
     Scenario("quotes", "the market stream delivers a quote", _quotes, alpaca=True),
-    Scenario("base_order", "a watching cycle buys", _base_order),
+    Scenario("streams", "both streams connect, come back, and stop cleanly", _streams, alpaca=True),
+    Scenario("base_order", "a watching cycle buys, and its fill is booked", _base_order, alpaca=True),
+    Scenario("foreign_position", "coins of somebody else keep the base order away", _foreign_position),
     Scenario("safety_order", "a fall buys more and lowers the average", _safety_order),
     Scenario("take_profit", "a rise sells everything; the next cycle rests", _take_profit),
-    Scenario("wide_spread", "a safety order at a wide spread is booked once", _cancellation),
+    Scenario("partial_fills", "each part of a fill is booked as it comes", _partial_fills),
+    Scenario("cancellation", "a canceled buy makes the cycle watch again", _cancellation),
+    Scenario(
+        "stale", "order_manager cancels a buy that rests too long", _stale, extra=tuple(STALE_S.items())
+    ),
+    Scenario("orphan", "order_manager cancels an orphan and no one else's order", _orphan, alpaca=True),
+    Scenario("whole_account", "with ORPHAN_SCOPE=all it cancels every orphan", _whole_account),
+    Scenario("stuck_sell", "order_manager sells again what is stuck", _stuck_sell),
+    Scenario("cooldown", "cooldown_manager wakes a cycle in time, not before", _cooldown, alpaca=True),
+    Scenario("stuck_buying", "consistency_checker frees a cycle without order", _stuck_buying, alpaca=True),
+    Scenario("position_gone", "consistency_checker ends a cycle without coins", _position_gone),
+    Scenario("missed_fill", "consistency_checker books a fill that was missed", _missed_fill),
+    Scenario("unexplained", "a difference halts the asset until a person adopts it", _unexplained),
+    Scenario("no_cycle", "asset_caretaker gives an asset a cycle", _no_cycle, alpaca=True),
+    Scenario(
+        "watchdog", "watchdog brings a killed streamer back, not in maintenance", _watchdog, alpaca=True
+    ),
+    Scenario("settings", "wrong settings are named; logs hold no secret", _settings, alpaca=True),
+    Scenario("doctor", "the doctor finds nothing wrong", _doctor, alpaca=True),
+    Scenario("operator", "funds are added and the cycle is closed by hand", _operator, alpaca=True),
     Scenario("killed", "killed between two effects, the next process finishes the cycle", _killed),
     Scenario("exchange_gone", "the exchange dies and comes back; nothing is lost", _exchange_gone),
-    Scenario("foreign_position", "coins of somebody else keep the base order away", _foreign_position),
+    Scenario("together", "all caretakers beside the streamer disturb nothing", _together),
 ]

@@ -44,15 +44,15 @@ class World:
         try:
             self._begin()
         except BaseException:
-            self._stop_all()
+            self.stop()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
         self.store.close()
-        self._stop_all()
 
     def _begin(self) -> None:
         """The database is there, and everything that reads it is open."""
@@ -118,7 +118,8 @@ class World:
         records = self.store.read(lambda tx: tx.open_records())
         return sum((record.cycle.quantity for record in records), Decimal(0))
 
-    def _stop_all(self) -> None:
+    def stop(self) -> None:
+        """No process of this world runs any more."""
         for process in reversed(self._processes):
             if process.poll() is None:
                 process.terminate()

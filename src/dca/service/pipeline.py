@@ -91,15 +91,14 @@ def _send(order: Order, broker: Broker) -> Outcome:
     return Sent(seen)
 
 
-def cancel(order: Order, *, broker: Broker) -> None:
-    """The venue was asked to cancel `order`. Whether it is canceled only its next status tells:
+def cancel(venue_id: str, key: str, *, broker: Broker) -> None:
+    """The venue was asked to cancel the order `key`. Whether it is canceled only its next status tells:
     a fill may win, and a refusal or a lost answer says nothing about the order."""
-    assert order.venue_id is not None
     crossing("before_cancel")
     try:
-        broker.cancel(order.venue_id)
+        broker.cancel(venue_id)
     except (Rejected, InDoubt) as error:
-        log.warning("cancel_unclear", extra={"key": order.key, "error": str(error)})
+        log.warning("cancel_unclear", extra={"key": key, "error": str(error)})
     finally:
         crossing("after_cancel")
 
@@ -107,13 +106,12 @@ def cancel(order: Order, *, broker: Broker) -> None:
 def try_out(intent: Intent, *, broker: Broker, settled: Callable[[bool], bool]) -> bool:
     """Whether an order far from the market was listed; it is canceled again.
 
-    For checks of an account by hand: the order belongs to no cycle and no journal, and its key is
-    not of our form, so nothing else ever touches it. `settled` waits until the order is listed
-    (True) or no longer listed (False), and says whether that happened.
+    For checks of an account by hand: the order belongs to no cycle and no journal. `settled` waits
+    until the order is listed (True) or no longer listed (False), and says whether that happened.
     """
     seen = broker.submit(intent)
     try:
         return settled(True)
     finally:
-        broker.cancel(seen.venue_id)
+        cancel(seen.venue_id, seen.key, broker=broker)
         settled(False)

@@ -180,7 +180,7 @@ class Trader:
         order = next((order for order in brief.orders if order.venue_id == decision.venue_id), None)
         if order is None or not order.live:
             return Outcome("the order is over already")
-        cancel(order, broker=self.broker)
+        cancel(decision.venue_id, order.key, broker=self.broker)
         hold = self.clock.now() + self.clock.span(CANCEL_AGAIN_S)
         return Outcome(decision.reason, hold_until=hold, ask=order.key)
 
