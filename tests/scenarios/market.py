@@ -12,7 +12,7 @@ from build import rules
 
 from dca.apps.market import Market
 from dca.apps.offline import Offline
-from dca.apps.scenarios import QUICK
+from dca.apps.stage import QUICK
 
 PATIENCE_S = 30.0
 RULES = rules(base_order_amount=D(100), safety_order_amount=D(100), cooldown_period=3600)

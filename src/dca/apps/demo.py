@@ -1,6 +1,7 @@
 """`dca demo`: the real streamer trades recorded days on the paper exchange, and every cent is shown.
 
-Not a show: the same main_app, settings and database code that trade for real, over real sockets.
+Not a show: the same main_app, caretakers, settings and database code that trade for real, over real
+sockets. It disturbs itself on purpose, and says so.
 """
 
 import argparse
@@ -13,13 +14,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from dca.apps import statement
+from dca.apps.disturbance import Disturbance
 from dca.apps.offline import Offline
 from dca.apps.progress import Plain, Progress, Screen
 from dca.apps.reckoning import reckon, settle
+from dca.apps.rounds import Rounds
+from dca.apps.statement import with_operations
 from dca.domain.asset import Rules
 from dca.domain.errors import ConfigError, DcaError
 
@@ -37,6 +42,7 @@ RULES = Rules(
     buy_order_price_deviation_percent=Decimal(1),
 )
 LOOK_S = 0.5
+EVENTS = 100
 
 
 def run(options: argparse.Namespace) -> int:
@@ -51,16 +57,11 @@ def run(options: argparse.Namespace) -> int:
             database_url=options.database_url,
             cash=CASH,
         )
-        console.print(f"paper exchange, streamer and database in {folder}", highlight=False)
+        console.print(f"paper exchange, streamer, caretakers and database in {folder}", highlight=False)
         with offline:
             offline.add_asset(SYMBOL, RULES)
             offline.start_streamer()
-            watch(offline, Screen(console) if console.is_terminal else Plain(console))
-            settle(offline)
-            code = offline.stop_streamer()
-            if code != 0:
-                raise DcaError(f"the streamer ended with exit code {code}; see {folder / 'main_app.out'}")
-            report = reckon(offline)
+            report = _traded(offline, Screen(console) if console.is_terminal else Plain(console))
         if options.json:
             json.dump(report, sys.stdout, indent=2)
             print()
@@ -71,21 +72,31 @@ def run(options: argparse.Namespace) -> int:
     return 0 if report["holds"] else 1
 
 
+def _traded(offline: Offline, progress: Progress) -> dict[str, Any]:
+    """The statement after the whole replay, with what was disturbed and what was repaired."""
+    disturbance = Disturbance(offline, SYMBOL, progress.tell)
+    rounds = Rounds(offline, disturbance)
+    with progress, rounds:
+        watch(offline, progress)
+    settle(offline)
+    left = rounds.once("consistency_checker")
+    report = reckon(offline)
+    events = offline.store.read(lambda tx: tx.events(limit=EVENTS, name="watchdog_restart"))
+    stopped = offline.dca("stop")
+    if stopped.returncode != 0:
+        raise DcaError(f"the streamer did not stop: {stopped.stdout}{stopped.stderr}")
+    return with_operations(report, disturbance, rounds, restarts=len(events), left=left)
+
+
 def watch(offline: Offline, progress: Progress) -> None:
-    """The replay has ended; meanwhile `progress` was shown. Raises DcaError when the streamer dies."""
+    """The replay has ended; meanwhile `progress` was shown. Raises DcaError when nothing trades."""
     pause = threading.Event()
-    with progress:
-        while True:
-            state = offline.control("status")
-            progress.show(state, offline.store)
-            if state["replay"]["ended"]:
-                return
-            if offline.streamer is not None and offline.streamer.poll() is not None:
-                raise DcaError(
-                    f"the streamer ended by itself with exit code {offline.streamer.returncode}; "
-                    f"see {offline.folder / 'main_app.out'}"
-                )
-            pause.wait(LOOK_S)
+    while True:
+        state = offline.control("status")
+        progress.show(state, offline.store)
+        if state["replay"]["ended"]:
+            return
+        pause.wait(LOOK_S)
 
 
 def _day(text: str) -> datetime:

@@ -30,6 +30,9 @@ class Progress(Protocol):
     def show(self, state: State, store: Store) -> None:
         """The state of the exchange and of the books, as they are now."""
 
+    def tell(self, words: str) -> None:
+        """Something happened that a person should see."""
+
 
 def _look(store: Store) -> tuple[list[Situation], list[Order], int]:
     def read(tx: Tx) -> tuple[list[Situation], list[Order], int]:
@@ -51,6 +54,9 @@ class Plain:
 
     def __exit__(self, *_: object) -> None:
         return None
+
+    def tell(self, words: str) -> None:
+        self._console.print(words, highlight=False, soft_wrap=True, style="bold")
 
     def show(self, state: State, store: Store) -> None:
         done = float(state["replay"]["progress"])
@@ -77,6 +83,9 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.__exit__(kind, error, trace)
+
+    def tell(self, words: str) -> None:
+        self._live.console.print(words, highlight=False, soft_wrap=True, style="bold")
 
     def show(self, state: State, store: Store) -> None:
         situations, orders, completed = _look(store)

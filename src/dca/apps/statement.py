@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from dca.apps.disturbance import Disturbance
 from dca.apps.judge import Books, Verdict
+from dca.apps.rounds import Rounds
 from dca.domain.money import CENT, ZERO
 from dca.domain.order import Purpose, Side
 from dca.domain.position import Position, fold
@@ -67,6 +69,32 @@ def statement(books: Books, equity: Equity, verdict: Verdict) -> Json:
         "checks_total": verdict.checks.total(),
         "violations": verdict.violations,
         "holds": not verdict.violations and _usd(unexplained) == "0.00",
+    }
+
+
+def with_operations(
+    report: Json, disturbance: Disturbance, rounds: Rounds, *, restarts: int, left: list[str]
+) -> Json:
+    """The statement with what was done to the bot on purpose, and what its caretakers did about it.
+
+    `restarts` counts the watchdog's, `left` is what a last pass still found to repair.
+    """
+    wrong = list(report["violations"])
+    if restarts != disturbance.kills:
+        wrong.append(f"killed {disturbance.kills} times, but brought back {restarts} times")
+    if not disturbance.cleaned:
+        wrong.append("nothing was left to go stale, or it was not cleaned up")
+    wrong += [f"still to repair at the end: {one}" for one in left]
+    return {
+        **report,
+        "disturbances": disturbance.said,
+        "restarts": restarts,
+        "caretakers": {
+            name: {"passes": passes, "repairs": rounds.repairs[name]}
+            for name, passes in sorted(rounds.passes.items())
+        },
+        "violations": wrong,
+        "holds": report["holds"] and not wrong,
     }
 
 
@@ -132,6 +160,13 @@ def show(report: Json, console: Console) -> None:
     ):
         _line(console, words, f"{report[name]:>12} USD")
     console.print()
+    for words in report.get("disturbances", ()):
+        _line(console, words, "")
+    for name, done in report.get("caretakers", {}).items():
+        _line(console, name, f"{done['passes']} passes, {done['repairs']} repairs")
+    if "restarts" in report:
+        _line(console, "restarts by the watchdog", str(report["restarts"]))
+        console.print()
     for name, count in report["checks"].items():
         _line(console, name, f"{count} checks")
     for violation in report["violations"]:

@@ -16,6 +16,7 @@ import dca
 from dca import settings as env
 from dca import wiring
 from dca.adapters.db.migrate import upgrade
+from dca.adapters.process import AlreadyRunning, PidFile
 from dca.domain.asset import Rules
 from dca.domain.errors import DcaError
 from dca.ports import Clock, Store
@@ -131,3 +132,14 @@ class World:
                 process.wait()
             if process.stdout is not None:
                 process.stdout.close()
+        self._stop_detached()
+
+    def _stop_detached(self) -> None:
+        """A streamer that the watchdog started is not our child."""
+        pid_file = PidFile(self.folder / "main_app.pid")
+        try:
+            pid_file.take()
+        except AlreadyRunning:
+            self.dca("stop")
+        else:
+            pid_file.drop()
