@@ -1,23 +1,33 @@
 #!/bin/sh
-# The database tests want a real server binary. It is installed where that is allowed; where it is
-# not, one line says how, and the tests on MariaDB are skipped (with CI=true they fail instead).
+# The database tests want a real server binary, and the program that copies its databases. They are
+# installed where that is allowed; where it is not, one line says how, and the tests on MariaDB are
+# skipped (with CI=true they fail instead).
 set -u
-for name in mariadbd mysqld; do
-    if command -v "$name" >/dev/null 2>&1 || [ -x "/usr/sbin/$name" ]; then exit 0; fi
-done
+there() {
+    for name in "$@"; do
+        if command -v "$name" >/dev/null 2>&1 || [ -x "/usr/sbin/$name" ]; then return 0; fi
+    done
+    return 1
+}
+missing=""
+there mariadbd mysqld || missing="mariadb-server-core"
+there mariadb-dump mysqldump || missing="$missing mariadb-client"
+missing="${missing# }"
+if [ -z "$missing" ]; then exit 0; fi
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "no MariaDB server found, its tests are skipped: install your system's MariaDB server to mend that"
+    echo "MariaDB is not complete, its tests are skipped: install your system's MariaDB server and client to mend that"
     exit 0
 fi
 as_root=""
 if [ "$(id -u)" -ne 0 ]; then
     if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then as_root="sudo -n"; else
-        echo "no MariaDB server found, its tests are skipped: 'sudo apt-get install mariadb-server-core' mends that"
+        echo "MariaDB is not complete, its tests are skipped: 'sudo apt-get install $missing' mends that"
         exit 0
     fi
 fi
-echo "installing mariadb-server-core for the database tests"
+echo "installing $missing for the database tests"
 $as_root apt-get update -qq >/dev/null
-DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends mariadb-server-core >/dev/null ||
-    echo "it could not be installed: run 'apt-get install mariadb-server-core' yourself"
+# shellcheck disable=SC2086 # two names, if two are missing
+DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null ||
+    echo "it could not be installed: run 'apt-get install $missing' yourself"
 exit 0

@@ -11,7 +11,8 @@ import sys
 import threading
 
 from dca import wiring
-from dca.adapters.process import AlreadyRunning
+from dca.adapters.process import AlreadyRunning, keep_private
+from dca.adapters.supervise import DETACHED
 from dca.domain.errors import ConfigError, StoreUnavailable
 from dca.service.lease import LeaseTaken
 from dca.settings import Settings, load
@@ -38,17 +39,19 @@ async def trade(settings: Settings) -> None:
 
 
 def main() -> int:
+    keep_private()
+    settings = None
     try:
         settings = load()
-        wiring.start_logging("main_app", settings)
+        wiring.start_logging("main_app", settings, terminal=DETACHED not in sys.argv)
         asyncio.run(trade(settings))
-    except ConfigError as error:
+        code = 0
+    except (ConfigError, AlreadyRunning, LeaseTaken, StoreUnavailable) as error:
         print(f"main_app: {error}", file=sys.stderr)
-        return 78
-    except (AlreadyRunning, LeaseTaken, StoreUnavailable) as error:
-        print(f"main_app: {error}", file=sys.stderr)
-        return 75
-    return 0
+        code = 78 if isinstance(error, ConfigError) else 75
+    if settings is not None:
+        wiring.streamer_ended(settings, code)
+    return code
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import databases
 import pytest
 
 from dca.adapters.db.store import SqlStore
+from dca.adapters.memory import MemoryStore
+from dca.ports import Store
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +55,15 @@ def store(database_url: str) -> Iterator[SqlStore]:
     opened = SqlStore(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "mariadb"])
+def any_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """One of the stores that must behave alike, on fresh data."""
+    store: Store
+    if request.param == "memory":
+        store = MemoryStore()
+    else:
+        store = SqlStore(request.getfixturevalue(f"{request.param}_url"))
+    yield store
+    store.close()

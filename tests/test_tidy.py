@@ -23,7 +23,7 @@ ALLOWED = {
     "matching": {"domain"},
     "ports": {"domain"},
     "service": {"domain", "strategy", "risk", "ports", "boundaries"},
-    "adapters": {"domain", "matching", "ports"},
+    "adapters": {"domain", "matching", "ports", "logs"},
     "paper": {"domain", "matching"},
     "boundaries": set(),
     "logs": set(),

@@ -1,7 +1,8 @@
 """What the services need from the outside, as protocols; adapters provide it."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -113,10 +114,14 @@ class Broker(Protocol):
 
 
 class Notifier(Protocol):
-    """Tells a person, by mail or messenger."""
+    """Tells people, by mail or messenger."""
 
-    def send(self, title: str, text: str) -> None:
-        """Every address that is configured took the message. Raises Unavailable when one did not."""
+    @property
+    def addresses(self) -> Sequence[str]:
+        """A name for each address that is configured, which tells no secret."""
+
+    def send(self, title: str, text: str, *, to: str | None = None) -> None:
+        """The address `to` (None: every one) took the message. Raises Unavailable when one did not."""
 
 
 class Link(StrEnum):
@@ -205,6 +210,10 @@ class Tx(Protocol):
     def update_asset(self, asset: Asset) -> Asset:
         """The row as written, its version raised. Raises StaleWrite."""
 
+    def remove_asset(self, asset: Asset) -> bool:
+        """The asset is gone, and its cycles with it. False, and nothing written, when an order belongs
+        to one of them. Raises StaleWrite."""
+
     def situation(self, asset_id: int) -> Situation | None: ...
 
     def situations(self) -> list[Situation]:
@@ -237,10 +246,15 @@ class Tx(Protocol):
         """The new cycle; None when the asset has an unfinished one already."""
 
     def update_cycle(self, cycle: Cycle) -> Cycle:
-        """The row as written, its version raised. Raises StaleWrite."""
+        """The row as written, its version raised.
+
+        Raises StaleWrite, also when it is unfinished and its asset has another unfinished cycle."""
 
     def owned(self, asset_id: int) -> Decimal:
         """What all cycles of an asset own together, the dust of finished ones included."""
+
+    def owned_by_asset(self) -> dict[int, Decimal]:
+        """The same of every asset that owns anything, by asset id."""
 
     def insert_order(self, order: Order) -> bool:
         """False, and nothing written, when the key exists or the cycle has a live order."""
@@ -287,12 +301,15 @@ class Tx(Protocol):
     def decision_at(self, asset_id: int, at: datetime) -> Decision | None:
         """The decision that was in force at that instant: the newest one not after it."""
 
+    def decision_after(self, asset_id: int, at: datetime) -> Decision | None:
+        """The first decision that came after that instant."""
+
     def decisions(self, asset_id: int, *, limit: int = 100) -> list[Decision]:
         """The newest decisions of an asset first."""
 
     def prune(self, before: datetime, *, limit: int) -> int:
-        """At most `limit` rows each of events, decisions and sent messages older than `before` are
-        gone; how many were. Call it until that is 0: small bites hold no lock for long."""
+        """At most `limit` rows each of events, decisions, sent messages and heartbeats older than
+        `before` are gone; how many were. Call it until that is 0: small bites hold no lock for long."""
 
     def add_message(self, message: Message) -> bool:
         """False, and nothing written, when the key is there already."""
@@ -345,3 +362,134 @@ class Store(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of this machine that no other can be taken for; `age_s` is in real seconds."""
+
+    pid: int
+    identity: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Whether a streamer lives on this machine. `process` is None also when it lives, but is not
+    what its pid file says."""
+
+    lives: bool
+    process: Process | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One start of the streamer. `at` is a reading of `Clock.monotonic`.
+
+    `lived_s` is None while it may still live. `code` is its exit code, negative for a signal; None
+    when nobody saw how it ended.
+    """
+
+    identity: str
+    at: float
+    lived_s: float | None = None
+    code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the watchdog of a machine remembers from pass to pass, also without a database.
+
+    `told` says when, on `Clock.monotonic`, a person heard of something.
+    """
+
+    launches: tuple[Launch, ...] = ()
+    told: Mapping[str, float] = field(default_factory=dict)
+
+
+class Supervisor(Protocol):
+    """The streamer as a process of this machine. Raises ConfigError when it may not be touched."""
+
+    @property
+    def machine(self) -> str:
+        """The name of this machine."""
+
+    def alone(self, *, patience_s: float = 0.0) -> AbstractContextManager[bool]:
+        """While inside, nobody else on this machine starts or stops the streamer; False when
+        somebody else is at it, after waiting `patience_s` for him."""
+
+    def running(self) -> Running: ...
+
+    def start(self) -> Launch:
+        """A streamer was started, apart from this process. It holds the pid file, or ended before
+        that, which `lived_s` shows, or is slow."""
+
+    def stop(self, process: Process) -> str:
+        """The process is gone; how it went. Whoever else has its process id by now is left alone."""
+
+    def memory(self) -> Memory:
+        """Empty after the machine was started anew; the newest launch shows how it ended."""
+
+    def remember(self, memory: Memory) -> None: ...
+
+    def maintenance(self) -> str | None:
+        """Why this machine's streamer is to be left as it is, noted where no database is needed."""
+
+    def set_maintenance(self, reason: str | None) -> None: ...
+
+    def said(self) -> str:
+        """The last lines that a streamer printed, without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """A file of the log `log`: still written to while `ended_at` is None, else put away then."""
+
+    name: str
+    log: str
+    size: int
+    ended_at: datetime | None = None
+    compressed: bool = False
+
+
+class LogFiles(Protocol):
+    """The logs of this machine. Every change raises Unmended when the disk does not do it."""
+
+    def found(self) -> list[LogFile]:
+        """Each log's oldest first, the one in use last. Raises Unavailable."""
+
+    def rotate(self, name: str, at: datetime) -> bool:
+        """The log goes on in a new file; False when there was nothing to put away."""
+
+    def compress(self, name: str) -> bool:
+        """The file that was put away is compressed. False while a process may still write to it."""
+
+    def delete(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A copy of the whole database as it was at `at`."""
+
+    name: str
+    at: datetime
+    size: int
+
+
+class Backups(Protocol):
+    """Copies of the database in a folder of this machine."""
+
+    def found(self) -> list[Backup]:
+        """Those of this database, the newest first. Raises Unavailable."""
+
+    def is_whole(self, name: str) -> bool:
+        """Whether the backup can still be read to its end."""
+
+    def make(self, at: datetime) -> Backup:
+        """A new one, read again after it was written.
+
+        Raises Unmended when it cannot be done now, StoreUnavailable, ConfigError when a person must
+        do something first.
+        """
+
+    def delete(self, name: str) -> None: ...

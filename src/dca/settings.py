@@ -1,24 +1,43 @@
 """Settings: the environment and `.env`, read once into one frozen object."""
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time, tzinfo
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
+from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from dca.domain.errors import ConfigError
 from dca.domain.fees import FeeRates
 from dca.domain.money import HUNDRED, exact
+from dca.domain.notices import NOTICES, Quiet
 
 PAPER_URL = "https://paper-api.alpaca.markets"
 DATA_URL = "https://data.alpaca.markets"
 DATA_STREAM_URL = "wss://stream.data.alpaca.markets/v1beta3/crypto/us"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+MOST_DAYS = 36_500
+LONG_WORD = 8
+"""A shorter part of an address is not taken for a token."""
+
+
+class Hidden(str):
+    """A secret: text that does not show in the text of what holds it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +50,35 @@ class ClockSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotifySettings:
+    """Whom to tell, of what not (names of messages), and when not. `zone`: whose clock people read."""
+
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    off: frozenset[str] = frozenset()
+    quiet: Quiet | None = None
+    zone: tzinfo = UTC
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepSettings:
+    """For how many days logs, old rows and backups are kept, and where the backups are."""
+
+    log_days: int = 14
+    events_days: int = 90
+    backup_days: int = 14
+    backup_dir: Path = Path("backups")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that the environment decides. Secrets never show in its text.
 
-    `*_s` are seconds: `stale_order_s` and `max_quote_age_s` on the clock that trading follows,
-    every other on the wall.
+    `*_s` are seconds: `stale_order_s`, `stuck_sell_s` and `max_quote_age_s` on the clock that trading
+    follows, every other on the wall. `whole_account`: no person trades on the account.
     `crash_at` names a boundary and a count: the process kills itself there, to show that it may.
+    `watchdog_may_start` is false where something else starts a streamer that ended.
+    `systemd_*`: where systemd listens, and how often it must hear from the streamer.
+    `venue_complaints` is why the venue cannot be asked; only `local` leaves any.
     """
 
     api_key_id: str = field(repr=False)
@@ -52,11 +94,26 @@ class Settings:
     grace_s: float = 60.0
     reconcile_every_s: float = 20.0
     stale_order_s: float = 300.0
+    stuck_sell_s: float = 300.0
+    whole_account: bool = False
     max_quote_age_s: float = 60.0
     max_open_orders: int = 50
     fees: FeeRates = FeeRates()
     clock: ClockSettings = ClockSettings()
     crash_at: tuple[str, int] | None = None
+    watchdog_may_start: bool = True
+    systemd_socket: str | None = None
+    systemd_watchdog_s: float | None = None
+    notify: NotifySettings = NotifySettings()
+    keep: KeepSettings = KeepSettings()
+    env_file: Path = Path(".env")
+    venue_complaints: tuple[str, ...] = ()
+
+    def secrets(self) -> list[str]:
+        """Everything that must never show."""
+        password = _split(self.database_url).password or ""
+        parts = [part for url in self.notify.urls for part in (url, *_tokens(url))]
+        return [self.api_key_id, self.api_secret_key, password, unquote(password), *parts]
 
 
 def load(environ: Mapping[str, str] | None = None, *, env_file: Path | None = None) -> Settings:
@@ -64,30 +121,96 @@ def load(environ: Mapping[str, str] | None = None, *, env_file: Path | None = No
 
     Raises ConfigError that names every wrong or missing setting at once, and no value of any.
     """
+    settings, complaints = _settings(environ, env_file)
+    _refuse([*settings.venue_complaints, *complaints])
+    return settings
+
+
+def local(environ: Mapping[str, str] | None = None, *, env_file: Path | None = None) -> Settings:
+    """The settings for what can be done without the venue: database, folders, rules of the clock.
+
+    What is wrong or missing about the venue (its keys, its addresses) is kept as `venue_complaints`.
+    Raises ConfigError for everything else.
+    """
+    settings, complaints = _settings(environ, env_file)
+    _refuse(complaints)
+    return settings
+
+
+def _settings(environ: Mapping[str, str] | None, env_file: Path | None) -> tuple[Settings, Sequence[str]]:
+    """The settings, and what is wrong with all that does not concern the venue."""
     given = os.environ if environ is None else environ
     file = env_file if env_file is not None else Path(given.get("DCA_ENV_FILE", ".env"))
-    values: dict[str, str] = {key: text for key, text in dotenv_values(file).items() if text is not None}
-    values.update(given)
-    reader = _Reader(values)
-    settings = _read(reader)
-    if reader.complaints:
-        raise ConfigError("settings: " + "; ".join(reader.complaints))
-    return settings
+    values = {**_env_values(file), **given}
+    reader, venue = _Reader(values), _Reader(values)
+    settings = _read(reader, venue)
+    readable = env_file_complaint(file)
+    if readable and is_live(settings.base_url):
+        venue.complaints.append(f"{readable} (real money is traded with it)")
+    settings = replace(settings, env_file=file, venue_complaints=tuple(venue.complaints))
+    return settings, reader.complaints
+
+
+def _env_values(file: Path) -> dict[str, str]:
+    """What `file` says; nothing when there is none. Raises ConfigError when it cannot be understood."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError:
+        # The error holds the bytes of the file.
+        raise ConfigError(f"{file} is not UTF-8 text: save it again as plain text in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be read ({error.strerror}): make it a file that belongs to the user of the "
+            "bot (chmod 600), or remove it and set the environment instead"
+        ) from error
+    wrong = [str(found.original.line) for found in parse_stream(StringIO(text)) if found.error]
+    if wrong:
+        raise ConfigError(
+            f"{file}, line {', '.join(wrong)}: write NAME=value, and end the quotes that are begun"
+        )
+    values = {name: text for name, text in dotenv_values(stream=StringIO(text)).items() if text is not None}
+    curly = sorted(name for name, text in values.items() if text[:1] in set("“”„‘’«»"))
+    if curly:
+        raise ConfigError(f'{file}: {", ".join(curly)}: use plain quotes (") or none')
+    return values
+
+
+def env_file_complaint(file: Path) -> str | None:
+    """What to do when others than its owner may read `file`; None when all is well or there is none."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return None
+    if not stat.S_ISREG(mode) or not mode & 0o077:
+        return None
+    return f"{file} can be read by others: chmod 600 {file}"
+
+
+def is_live(base_url: str) -> bool:
+    """Whether the trading address is neither a paper account's nor on this machine."""
+    host = _split(base_url).hostname or ""
+    return host not in LOOPBACK and not host.startswith("paper-")
+
+
+def _refuse(complaints: Sequence[str]) -> None:
+    if complaints:
+        raise ConfigError("settings: " + "; ".join(complaints))
 
 
 def clock(environ: Mapping[str, str] | None = None) -> ClockSettings:
     """The clock's settings, for commands that need nothing else. Raises ConfigError."""
     reader = _Reader(os.environ if environ is None else environ)
     found = _clock(reader)
-    if reader.complaints:
-        raise ConfigError("settings: " + "; ".join(reader.complaints))
+    _refuse(reader.complaints)
     return found
 
 
 def database_url(environ: Mapping[str, str] | None = None) -> str:
     """Where the database is, for commands that need nothing else."""
     given = os.environ if environ is None else environ
-    values = dotenv_values(Path(given.get("DCA_ENV_FILE", ".env")))
+    values = _env_values(Path(given.get("DCA_ENV_FILE", ".env")))
     return given.get("DATABASE_URL") or values.get("DATABASE_URL") or "sqlite:///dca.sqlite3"
 
 
@@ -111,12 +234,15 @@ class _Reader:
             return default
         try:
             return parse(value)
-        except ValueError:
+        except (ValueError, KeyError):
             self.complaints.append(f"{name} must be {wanted}")
             return default
 
     def number(self, name: str, default: float) -> float:
         return float(self.parsed(name, _positive, "a number above 0", default))
+
+    def days(self, name: str, default: int) -> int:
+        return int(self.parsed(name, _days, f"a whole number of days from 1 to {MOST_DAYS}", default))
 
     def ratio(self, name: str, default: Decimal) -> Decimal:
         """A percentage in the environment, a ratio in the program."""
@@ -125,7 +251,7 @@ class _Reader:
 
     def url(self, name: str, default: str, schemes: tuple[str, str]) -> str:
         value = self.text(name, default).rstrip("/")
-        parts = urlsplit(value)
+        parts = _split(value)
         secure, plain = schemes
         if parts.scheme not in schemes or not parts.hostname:
             self.complaints.append(f"{name} must be a {secure}:// address")
@@ -139,6 +265,10 @@ def _positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise ValueError(text)
     return value
+
+
+def _microseconds(text: str) -> float:
+    return _positive(text) / 1_000_000
 
 
 def _percentage(text: str) -> Decimal:
@@ -155,11 +285,89 @@ def _instant(text: str) -> datetime:
     return value.astimezone(UTC)
 
 
+def _is_all(text: str) -> bool:
+    if text not in ("ours", "all"):
+        raise ValueError(text)
+    return text == "all"
+
+
 def _whole(text: str) -> int:
     value = int(text)
     if value < 1:
         raise ValueError(text)
     return value
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of an address; none when it is not one."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.hostname, parts.password
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts
+
+
+def _tokens(url: str) -> Iterator[str]:
+    """What may be a secret in the address of a messenger: user, password, tokens in its path or query,
+    also in place of a host, which then has no dot."""
+    rest, _, query = url.partition("://")[2].partition("?")
+    place, _, path = rest.partition("/")
+    user, _, host = place.rpartition("@")
+    name = host.partition(":")[0]
+    words = [word for word in user.split(":") if word]
+    tokens = [*path.split("/"), *(pair.partition("=")[2] for pair in query.split("&"))]
+    if "." not in name and name not in LOOPBACK:
+        tokens += [host, *host.split(":")]
+    words += [word for word in tokens if len(word) >= LONG_WORD]
+    for word in words:
+        yield from {word, unquote(word)}
+
+
+def _level(text: str) -> str:
+    if text.upper() not in LEVELS:
+        raise ValueError(text)
+    return text.upper()
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    found = re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+-]*://)", text.strip(" ,"))
+    if not all(re.match(r"[A-Za-z][A-Za-z0-9+-]*://[^\s]", url) for url in found):
+        raise ValueError(text)
+    return tuple(Hidden(url) for url in found)
+
+
+def _notices(text: str) -> frozenset[str]:
+    found = frozenset(name for name in re.split(r"[\s,]+", text) if name)
+    if not found <= NOTICES.keys():
+        raise ValueError(text)
+    return found
+
+
+def _zone(text: str) -> tzinfo:
+    try:
+        return ZoneInfo(text)
+    except (KeyError, OSError) as error:
+        raise ValueError(text) from error
+
+
+def _hours(text: str) -> tuple[time, time]:
+    start, _, end = text.partition("-")
+    hours = time.fromisoformat(start.strip()), time.fromisoformat(end.strip())
+    if hours[0] == hours[1] or hours[0].tzinfo or hours[1].tzinfo:
+        raise ValueError(text)
+    return hours
+
+
+def _days(text: str) -> int:
+    value = _whole(text)
+    if value > MOST_DAYS:
+        raise ValueError(text)
+    return value
+
+
+def _yes(text: str) -> bool:
+    return {"yes": True, "no": False}[text.lower()]
 
 
 def _crossing(text: str) -> tuple[str, int]:
@@ -172,23 +380,25 @@ def _stream_of(base_url: str) -> str:
     return base_url.replace("http", "ws", 1) + "/stream"
 
 
-def _read(reader: _Reader) -> Settings:
-    base_url = reader.url("APCA_API_BASE_URL", PAPER_URL, ("https", "http")).removesuffix("/v2")
-    _refuse_live(reader, base_url)
+def _read(reader: _Reader, venue: _Reader) -> Settings:
+    base_url = venue.url("APCA_API_BASE_URL", PAPER_URL, ("https", "http")).removesuffix("/v2")
+    _refuse_live(venue, base_url)
     return Settings(
-        api_key_id=reader.text("APCA_API_KEY_ID"),
-        api_secret_key=reader.text("APCA_API_SECRET_KEY"),
+        api_key_id=Hidden(venue.text("APCA_API_KEY_ID")),
+        api_secret_key=Hidden(venue.text("APCA_API_SECRET_KEY")),
         base_url=base_url,
-        data_url=reader.url("APCA_API_DATA_URL", DATA_URL, ("https", "http")),
-        stream_url=reader.url("APCA_API_STREAM_URL", _stream_of(base_url), ("wss", "ws")),
-        data_stream_url=reader.url("APCA_API_DATA_STREAM_URL", DATA_STREAM_URL, ("wss", "ws")),
-        database_url=reader.text("DATABASE_URL", "sqlite:///dca.sqlite3"),
+        data_url=venue.url("APCA_API_DATA_URL", DATA_URL, ("https", "http")),
+        stream_url=venue.url("APCA_API_STREAM_URL", _stream_of(base_url), ("wss", "ws")),
+        data_stream_url=venue.url("APCA_API_DATA_STREAM_URL", DATA_STREAM_URL, ("wss", "ws")),
+        database_url=Hidden(reader.text("DATABASE_URL", "sqlite:///dca.sqlite3")),
         run_dir=Path(reader.text("DCA_RUN_DIR", "logs")),
-        log_level=reader.text("LOG_LEVEL", "INFO").upper(),
+        log_level=reader.parsed("LOG_LEVEL", _level, f"one of {', '.join(LEVELS)}", "INFO"),
         request_timeout_s=reader.number("REQUEST_TIMEOUT_S", 10.0),
         grace_s=reader.number("GRACE_S", 60.0),
         reconcile_every_s=reader.number("RECONCILE_EVERY_S", 20.0),
         stale_order_s=reader.number("STALE_ORDER_S", 300.0),
+        stuck_sell_s=reader.number("STUCK_SELL_S", 300.0),
+        whole_account=reader.parsed("ORPHAN_SCOPE", _is_all, "ours or all", False),
         max_quote_age_s=reader.number("MAX_QUOTE_AGE_S", 60.0),
         max_open_orders=reader.parsed("MAX_OPEN_ORDERS", _whole, "a whole number above 0", 50),
         fees=FeeRates(
@@ -196,9 +406,19 @@ def _read(reader: _Reader) -> Settings:
             taker=reader.ratio("TAKER_FEE_PCT", FeeRates().taker),
         ),
         clock=_clock(reader),
+        notify=_notify(reader),
+        keep=KeepSettings(
+            log_days=reader.days("LOG_KEEP_DAYS", 14),
+            events_days=reader.days("EVENTS_KEEP_DAYS", 90),
+            backup_days=reader.days("BACKUP_KEEP_DAYS", 14),
+            backup_dir=Path(reader.text("BACKUP_DIR", "backups")),
+        ),
         crash_at=reader.parsed(
             "CRASH_AT", _crossing, "a boundary and a count, such as after_journal:2", None
         ),
+        watchdog_may_start=reader.parsed("WATCHDOG_MAY_START", _yes, "yes or no", True),
+        systemd_socket=reader.values.get("NOTIFY_SOCKET") or None,
+        systemd_watchdog_s=reader.parsed("WATCHDOG_USEC", _microseconds, "a number above 0", None),
     )
 
 
@@ -210,11 +430,20 @@ def _clock(reader: _Reader) -> ClockSettings:
     )
 
 
+def _notify(reader: _Reader) -> NotifySettings:
+    zone: tzinfo = reader.parsed("NOTIFY_TZ", _zone, "a time zone such as Europe/Vienna", UTC)
+    hours = reader.parsed("NOTIFY_QUIET", _hours, "two times of day such as 22:00-07:00", None)
+    names = ", ".join(sorted(NOTICES))
+    return NotifySettings(
+        urls=reader.parsed("NOTIFY_URLS", _addresses, "addresses such as mailto://user:password@host", ()),
+        off=reader.parsed("NOTIFY_OFF", _notices, f"some of {names}", frozenset()),
+        quiet=None if hours is None else Quiet(hours[0], hours[1], zone),
+        zone=zone,
+    )
+
+
 def _refuse_live(reader: _Reader, base_url: str) -> None:
-    host = urlsplit(base_url).hostname or ""
-    if host in LOOPBACK or host.startswith("paper-"):
-        return
-    if reader.values.get("LIVE_TRADING", "").strip() != "armed":
+    if is_live(base_url) and reader.values.get("LIVE_TRADING", "").strip() != "armed":
         reader.complaints.append(
             "APCA_API_BASE_URL is not a paper address; set LIVE_TRADING=armed if real money is meant"
         )

@@ -2,32 +2,55 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import dca
 from dca import boundaries, logs
 from dca.adapters.clock import ScaledClock, SystemClock
+from dca.adapters.db.backup import BackupFolder
 from dca.adapters.db.store import SqlStore
+from dca.adapters.halt_file import HaltFile
+from dca.adapters.notify import AppriseNotifier
 from dca.adapters.process import PidFile, identity, may_be_alive
+from dca.adapters.rotation import LogFolder
+from dca.adapters.sdnotify import supervised
+from dca.adapters.supervise import LocalSupervisor, note_exit, pid_path
 from dca.adapters.venues.alpaca import AlpacaBroker, AlpacaMarketFeed, AlpacaTradeFeed
 from dca.domain.errors import ConfigError, Unauthorized, VenueError
-from dca.ports import Account, Broker, Clock, Store
+from dca.logs.hiding import Hiding
+from dca.ports import HALTED, Account, Broker, Clock, Store
 from dca.risk.review import Limits
 from dca.service import lease
+from dca.service.caretakers.asset_caretaker import AssetCaretaker
+from dca.service.caretakers.consistency_checker import ConsistencyChecker
+from dca.service.caretakers.cooldown_manager import CooldownManager
+from dca.service.caretakers.housekeeping import Housekeeping, Keep
+from dca.service.caretakers.notifier import NotifierCaretaker
+from dca.service.caretakers.order_manager import Ages, OrderManager
 from dca.service.caretakers.runner import Caretaker
+from dca.service.caretakers.watchdog import Watchdog, alarm
 from dca.service.catchup import CatchUp
 from dca.service.engine import Engine
+from dca.service.operating import Desk
+from dca.service.outbox import Outbox, Policy
 from dca.service.recorder import Recorder
 from dca.service.trader import Trader
-from dca.settings import ClockSettings, Settings
+from dca.settings import ClockSettings, Settings, env_file_complaint
 from dca.strategy.dca import Terms
 from dca.strategy.ladder import VENUE_MINIMUM
 
 log = logging.getLogger(__name__)
 RETRY_S = 1.0
+STREAMER = "main_app"
+LOGS = {STREAMER: "main", "dca": "dca"}
+"""Which log a process writes to; all others are scripts, and share one."""
+MAIN_APP = Path(dca.__file__).parents[1] / "main_app.py"
 
 
 def clock_of(settings: ClockSettings) -> Clock:
@@ -42,16 +65,22 @@ def clock(settings: Settings) -> Clock:
 
 
 def start_logging(name: str, settings: Settings, *, terminal: bool = True) -> None:
-    """The process `name` logs to its own file in the run directory."""
-    secrets = (settings.api_secret_key, settings.api_key_id)
+    """The process `name` logs to the file of its kind in the run directory.
+
+    Without `terminal`, stderr gets only warnings, unless it is a terminal.
+    """
     logs.set_up(
         name,
         settings.run_dir,
         settings.log_level,
-        secrets=secrets,
+        file=LOGS.get(name, "caretakers"),
+        secrets=settings.secrets(),
         now=clock(settings).now,
         terminal=terminal,
     )
+    readable = env_file_complaint(settings.env_file)
+    if name == STREAMER and readable:
+        log.warning("env_file", extra={"reason": readable})
 
 
 def store(settings: Settings) -> SqlStore:
@@ -69,6 +98,9 @@ def opened(settings: Settings) -> Iterator[Store]:
 
 
 def broker(settings: Settings) -> AlpacaBroker:
+    """The venue. Raises ConfigError when the settings do not say enough of it."""
+    if settings.venue_complaints:
+        raise ConfigError("settings: " + "; ".join(settings.venue_complaints))
     return AlpacaBroker(
         settings.api_key_id,
         settings.api_secret_key,
@@ -80,6 +112,10 @@ def broker(settings: Settings) -> AlpacaBroker:
 
 def market_feed(settings: Settings) -> AlpacaMarketFeed:
     return AlpacaMarketFeed(settings.data_stream_url, settings.api_key_id, settings.api_secret_key)
+
+
+def trade_feed(settings: Settings) -> AlpacaTradeFeed:
+    return AlpacaTradeFeed(settings.stream_url, settings.api_key_id, settings.api_secret_key)
 
 
 def limits(settings: Settings) -> Limits:
@@ -94,6 +130,41 @@ def terms(settings: Settings) -> Terms:
     return Terms(settings.fees.taker, timedelta(seconds=settings.stale_order_s))
 
 
+def trader(settings: Settings, database: Store, venue: Broker, time: Clock, recorder: Recorder) -> Trader:
+    """Acts on quotes; whoever uses it gives it the venue's instruments."""
+    halt_file = HaltFile(settings.run_dir)
+    return Trader(
+        database,
+        venue,
+        time,
+        recorder,
+        limits(settings),
+        terms(settings),
+        halted_outside=halt_file.reason,
+    )
+
+
+def desk(settings: Settings, database: Store, rest: Callable[[float], object]) -> Desk:
+    """What an operator's orders go through; whoever uses it gives its trader the instruments."""
+    time, venue = clock(settings), broker(settings)
+    recorder = Recorder(database, time, settings.fees)
+    return Desk(
+        store=database,
+        broker=venue,
+        clock=time,
+        trader=trader(settings, database, venue, time, recorder),
+        catch_up=CatchUp(database, venue, time, recorder, grace_s=settings.grace_s),
+        rest=rest,
+    )
+
+
+def switches(settings: Settings, database: Store) -> dict[str, str]:
+    """Every switch that is set, with its reason; a halt by file counts as well."""
+    found = database.read(lambda tx: tx.flags())
+    by_file = HaltFile(settings.run_dir).reason()
+    return found if by_file is None else {HALTED: by_file, **found}
+
+
 def engine(settings: Settings, database: Store, venue: Broker, time: Clock, holding: lease.Holding) -> Engine:
     """The streamer, ready to run."""
     recorder = Recorder(database, time, settings.fees)
@@ -101,19 +172,116 @@ def engine(settings: Settings, database: Store, venue: Broker, time: Clock, hold
         store=database,
         broker=venue,
         clock=time,
-        trader=Trader(database, venue, time, recorder, limits(settings), terms(settings)),
+        trader=trader(settings, database, venue, time, recorder),
         recorder=recorder,
         catch_up=CatchUp(database, venue, time, recorder, grace_s=settings.grace_s),
         market=market_feed(settings),
-        trades=AlpacaTradeFeed(settings.stream_url, settings.api_key_id, settings.api_secret_key),
+        trades=trade_feed(settings),
         lease=holding,
         reconcile_every_s=settings.reconcile_every_s,
+        identity=identity(),
+        deliver=outbox(settings, database, time).deliver,
     )
 
 
+def notifier(settings: Settings) -> AppriseNotifier:
+    """Mail and messengers. Its `check` says whether the addresses can be used."""
+    return AppriseNotifier(settings.notify.urls)
+
+
+def outbox(settings: Settings, database: Store, time: Clock) -> Outbox:
+    """Takes messages from the database to people."""
+    wishes = settings.notify
+    policy = Policy(wishes.off, wishes.quiet, wishes.zone)
+    return Outbox(database, time, notifier(settings), policy, identity(), may_be_alive)
+
+
+def notifier_caretaker(settings: Settings, database: Store, time: Clock) -> NotifierCaretaker:
+    """Raises ConfigError when an address cannot be used."""
+    notifier(settings).check()
+    return NotifierCaretaker(outbox(settings, database, time))
+
+
+def housekeeping(settings: Settings, database: Store, time: Clock) -> Housekeeping:
+    keep = settings.keep
+    return Housekeeping(
+        database,
+        time,
+        LogFolder(settings.run_dir),
+        BackupFolder(settings.database_url, keep.backup_dir),
+        Keep(log_days=keep.log_days, events_days=keep.events_days, backup_days=keep.backup_days),
+    )
+
+
+def supervisor(settings: Settings) -> LocalSupervisor:
+    """The streamer as a process of this machine."""
+    hide = Hiding(settings.secrets())
+    return LocalSupervisor(settings.run_dir, MAIN_APP, clock(settings), hide=hide)
+
+
+def watchdog(settings: Settings, database: Store, time: Clock) -> Watchdog:
+    return Watchdog(
+        database,
+        broker(settings),
+        time,
+        supervisor(settings),
+        threading.Event().wait,
+        may_start=settings.watchdog_may_start,
+    )
+
+
+def database_alarm(settings: Settings, why: str) -> None:
+    """A person knows that the database cannot be reached, which its outbox cannot tell."""
+    alarm(supervisor(settings), notifier(settings), clock(settings), why)
+
+
+def order_manager(settings: Settings, database: Store, time: Clock) -> OrderManager:
+    venue, recorder = broker(settings), Recorder(database, time, settings.fees)
+    stale, grace = timedelta(seconds=settings.stale_order_s), time.span(settings.grace_s)
+    return OrderManager(
+        database,
+        venue,
+        time,
+        trader(settings, database, venue, time, recorder),
+        CatchUp(database, venue, time, recorder, grace_s=settings.grace_s),
+        Ages(
+            stale=stale,
+            stuck=timedelta(seconds=settings.stuck_sell_s),
+            orphan=max(stale, grace),
+            grace=grace,
+            whole_account=settings.whole_account,
+        ),
+        threading.Event().wait,
+    )
+
+
+def cooldown_manager(settings: Settings, database: Store, time: Clock) -> CooldownManager:
+    return CooldownManager(database, broker(settings), time)
+
+
+def consistency_checker(settings: Settings, database: Store, time: Clock) -> ConsistencyChecker:
+    venue, recorder = broker(settings), Recorder(database, time, settings.fees)
+    catch_up = CatchUp(database, venue, time, recorder, grace_s=settings.grace_s)
+    return ConsistencyChecker(database, venue, time, recorder, catch_up, time.span(settings.grace_s))
+
+
+def asset_caretaker(settings: Settings, database: Store, time: Clock) -> AssetCaretaker:
+    return AssetCaretaker(database, time)
+
+
 Build = Callable[[Settings, Store, Clock], Caretaker[Any, Any]]
-CARETAKERS: dict[str, Build] = {}
+CARETAKERS: dict[str, Build] = {
+    "order_manager": order_manager,
+    "cooldown_manager": cooldown_manager,
+    "consistency_checker": consistency_checker,
+    "asset_caretaker": asset_caretaker,
+    "watchdog": watchdog,
+    "notifier": notifier_caretaker,
+    "housekeeping": housekeeping,
+}
 """How each caretaker is put together, by the name of its script."""
+PER_MACHINE = frozenset({"watchdog", "housekeeping"})
+"""Caretakers of a machine, not of the account: those of two machines do not exclude each other."""
 
 
 async def run_streamer(settings: Settings, stop: asyncio.Event) -> None:
@@ -124,25 +292,35 @@ async def run_streamer(settings: Settings, stop: asyncio.Event) -> None:
     """
     if settings.crash_at is not None:
         boundaries.install(boundaries.dying_at(*settings.crash_at))
-    pid_file = PidFile(settings.run_dir / "main_app.pid")
+    pid_file = PidFile(pid_path(settings.run_dir))
     pid_file.take()
     database = store(settings)
     try:
-        time, venue = clock(settings), broker(settings)
-        account = await _account(venue, stop)
-        if account is None:
-            return
-        take = partial(lease.take, database, time, f"streamer:{account.id}", identity(), may_be_alive)
-        holding = await asyncio.to_thread(take)
-        log.info("started", extra={"account": account.id, "venue": settings.base_url})
-        try:
-            await engine(settings, database, venue, time, holding).run(stop)
-        finally:
-            await asyncio.to_thread(holding.drop)
-        log.info("stopped")
+        async with supervised(settings.systemd_socket, settings.systemd_watchdog_s):
+            await _trade(settings, database, stop)
     finally:
         database.close()
         pid_file.drop()
+
+
+async def _trade(settings: Settings, database: Store, stop: asyncio.Event) -> None:
+    time, venue = clock(settings), broker(settings)
+    account = await _account(venue, stop)
+    if account is None:
+        return
+    take = partial(lease.take, database, time, f"streamer:{account.id}", identity(), may_be_alive)
+    holding = await asyncio.to_thread(take)
+    log.info("started", extra={"account": account.id, "venue": settings.base_url})
+    try:
+        await engine(settings, database, venue, time, holding).run(stop)
+    finally:
+        await asyncio.to_thread(holding.drop)
+    log.info("stopped")
+
+
+def streamer_ended(settings: Settings, code: int) -> None:
+    """Whoever wonders why the streamer is gone finds its exit code."""
+    note_exit(settings.run_dir, clock(settings), code)
 
 
 async def _account(venue: Broker, stop: asyncio.Event) -> Account | None:

@@ -1,6 +1,8 @@
 """The command line: what it stores, what it refuses, and how it says so."""
 
+import argparse
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,15 @@ def test_rules_are_changed_one_by_one_and_checked_as_a_whole(ready: Any) -> None
     assert ready("asset", "set", "ETH/USD", "--base", "30")[0] == 78
 
 
+def test_an_asset_is_taken_away_unless_it_has_traded(ready: Any) -> None:
+    ready("asset", "add", "BTC/USD", *LADDER)
+    assert ready("asset", "remove", "btc/usd")[1] == "BTC/USD is removed\n"
+    assert "no assets yet" in ready("asset", "list")[1]
+    code, _, complaint = ready("asset", "remove", "BTC/USD")
+    assert code == 78 and "there is no asset BTC/USD" in complaint
+    assert ready("asset", "add", "BTC/USD", *LADDER)[0] == 0, "and it may come back"
+
+
 def test_an_asset_is_disabled_and_enabled(ready: Any) -> None:
     ready("asset", "add", "BTC/USD", *LADDER)
     assert "disabled" in ready("asset", "disable", "btc/usd")[1]
@@ -121,7 +132,7 @@ def test_a_halt_shows_until_it_is_lifted(ready: Any) -> None:
     ready("asset", "add", "BTC/USD", *LADDER)
     assert ready("halt", "holidays")[0] == 0
     assert json.loads(ready("status", "--json")[1])["halted"] == "holidays"
-    assert "trading is halted: holidays" in ready("status")[1]
+    assert "halted: holidays (end it: dca resume)" in ready("status")[1]
     ready("resume")
     assert json.loads(ready("status", "--json")[1])["halted"] is None
 
@@ -130,7 +141,7 @@ def test_status_shows_what_there_is(ready: Any) -> None:
     assert "no assets yet" in ready("status")[1]
     ready("asset", "add", "BTC/USD", *LADDER)
     out = ready("status")[1]
-    assert "BTC/USD" in out and "the streamer has never run" in out
+    assert "BTC/USD" in out and "has never run; start it with: dca start" in out
 
 
 def test_a_venue_that_does_not_answer_changes_nothing(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +149,40 @@ def test_a_venue_that_does_not_answer_changes_nothing(ready: Any, monkeypatch: p
     code, _, complaint = ready("asset", "add", "BTC/USD", *LADDER)
     assert code == 75 and "nothing was changed" in complaint
     assert ready("asset", "add", "BTC/USD", *LADDER, "--offline")[0] == 0
+
+
+def every_command(
+    parser: argparse.ArgumentParser, words: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+    yield words, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                yield from every_command(command, (*words, name))
+
+
+COMMANDS = [pytest.param(*found, id=" ".join(found[0]) or "dca") for found in every_command(cli.parser())]
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS)
+def test_every_command_shows_an_example_that_works(
+    words: tuple[str, ...], command: argparse.ArgumentParser, capsys: Any
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    example = shown.partition("example:\n")[2].splitlines()[0]
+    typed = shlex.split(example)
+    assert typed[: len(words) + 1] == ["dca", *words]
+    assert cli.parser().parse_args(typed[1:]).run is not None
+
+
+def test_every_group_of_commands_is_known() -> None:
+    """A group that nobody registered would be missing without a word."""
+    folder = Path(cli.__file__).parent / "commands"
+    written = {path.stem for path in folder.glob("*.py")} - {"__init__", "options"}
+    assert written == {group.__name__.rpartition(".")[2] for group in cli.GROUPS}
 
 
 def test_the_demo_wants_days_and_an_empty_folder(ready: Any, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 (a) quotes a second, beside alpaca-py's raw stream on the same frames; (b) quote on the socket to
 order at the exchange, beside a bare POST; (c) trade update to committed transaction, beside a bare
-transaction; (d) one decision. `targets` says which bounds hold.
+transaction; (d) one decision; (e) a pass of each caretaker, beside one with a tenth of the past.
+`targets` says which bounds hold.
 """
 
 import json
@@ -11,6 +12,7 @@ import sys
 from decimal import Decimal as D
 from typing import Any
 
+import bench_caretakers
 import bench_decide
 import bench_fills
 import bench_orders
@@ -44,6 +46,14 @@ def targets(figures: dict[str, Any]) -> dict[str, bool]:
             met[f"b: p99 within 10 ms of the bare POST on {name}"] = orders[name]["over_p99_ms"] <= 10
     for name, one in fills.items():
         met[f"c: at most 3 times the bare transaction on {name}"] = one["ratio"] <= 3
+    passes = figures["caretakers"]
+    if passes:
+        few, many = passes.values()
+        slowest = max(one["pass_s"] for one in many.values())
+        met["e: a pass over 1,000 assets and 10,000 past cycles under 2 s"] = slowest < 2
+        met["e: no more statements for ten times the past"] = all(
+            many[name]["statements"] == one["statements"] for name, one in few.items()
+        )
     met["d: a decision under 5 us"] = figures["decide"]["decide_us"] < 5
     return met
 
@@ -52,6 +62,7 @@ def main() -> None:
     figures: dict[str, Any] = {"python": sys.version.split()[0], "machine": platform.machine()}
     figures["decide"] = bench_decide.measure()
     figures["fills"] = bench_fills.measure_all()
+    figures["caretakers"] = bench_caretakers.measure_all()
     figures["orders"] = bench_orders.measure_all()
     figures["quotes"] = bench_quotes.measure(decide=decision())
     for one in figures["quotes"].values():

@@ -98,6 +98,35 @@ class TestAssets:
             any_store.write(lambda tx: tx.update_asset(replace(asset, id=99)))
         assert any_store.read(lambda tx: tx.assets())[0].halted_reason == "first"
 
+    def test_an_asset_that_never_traded_is_removed_whole(self, any_store: Store) -> None:
+        asset = given_asset(any_store)
+        cycle = given_cycle(any_store, asset)
+        other = given_cycle(any_store, given_asset(any_store, "ETH/USD"))
+        assert any_store.write(lambda tx: tx.remove_asset(asset))
+        assert any_store.read(lambda tx: tx.asset_by_symbol("BTC/USD")) is None
+        assert any_store.read(lambda tx: tx.cycles()) == [other]
+        again = given_asset(any_store)
+        assert again.id > asset.id and given_cycle(any_store, again).id > cycle.id
+
+    def test_an_asset_with_an_order_is_not_removed(self, any_store: Store) -> None:
+        asset = given_asset(any_store)
+        cycle = given_cycle(any_store, asset)
+        order = given_order(any_store, cycle)
+        assert not any_store.write(lambda tx: tx.remove_asset(asset))
+        assert any_store.read(lambda tx: (tx.assets(), tx.cycles(), tx.orders())) == (
+            [asset],
+            [cycle],
+            [order],
+        )
+
+    def test_an_asset_that_changed_is_not_removed(self, any_store: Store) -> None:
+        asset = given_asset(any_store)
+        cycle = given_cycle(any_store, asset)
+        changed = any_store.write(lambda tx: tx.update_asset(asset))
+        with pytest.raises(StaleWrite):
+            any_store.write(lambda tx: tx.remove_asset(asset))
+        assert any_store.read(lambda tx: (tx.assets(), tx.cycles())) == ([changed], [cycle])
+
 
 class TestCycles:
     def test_a_cycle_is_read_as_it_was_written(self, any_store: Store) -> None:
@@ -190,6 +219,24 @@ class TestCycles:
         finish(any_store, given_cycle(any_store, other).id, NOW, quantity=Decimal(7))
         assert any_store.read(lambda tx: tx.owned(asset.id)) == Decimal("1.500000003000000001")
         assert any_store.read(lambda tx: tx.owned(other.id)) == 7
+        every = {asset.id: Decimal("1.500000003000000001"), other.id: Decimal(7)}
+        assert any_store.read(lambda tx: tx.owned_by_asset()) == every
+
+    def test_the_coins_of_a_cycle_in_error_are_gone(self, any_store: Store) -> None:
+        cycle = given_cycle(any_store)
+        held = any_store.write(lambda tx: tx.update_cycle(replace(cycle, quantity=Decimal(2))))
+        assert any_store.read(lambda tx: tx.owned(cycle.asset_id)) == 2
+        any_store.write(lambda tx: tx.update_cycle(replace(held, status=CycleStatus.ERROR)))
+        assert any_store.read(lambda tx: tx.owned(cycle.asset_id)) == 0
+        assert any_store.read(lambda tx: tx.owned_by_asset()) == {}
+
+    def test_a_place_that_is_taken_is_not_given_again(self, any_store: Store) -> None:
+        cycle = given_cycle(any_store)
+        done = any_store.write(lambda tx: tx.update_cycle(replace(cycle, status=CycleStatus.COMPLETE)))
+        assert any_store.write(lambda tx: tx.insert_cycle(cycle.asset_id, CycleStatus.WATCHING, at=NOW))
+        with pytest.raises(StaleWrite):
+            any_store.write(lambda tx: tx.update_cycle(replace(done, status=CycleStatus.WATCHING)))
+        assert any_store.read(lambda tx: tx.cycle(cycle.id)) == done
 
     def test_the_revision_follows_versions(self, any_store: Store) -> None:
         asset, other = given_asset(any_store), given_asset(any_store, "ETH/USD")
@@ -721,6 +768,9 @@ class TestDecisions:
         assert any_store.read(lambda tx: tx.decision_at(1, later(0))) == first
         assert any_store.read(lambda tx: tx.decision_at(1, later(59.9))) == first
         assert any_store.read(lambda tx: tx.decision_at(1, later(3600))) == second
+        assert any_store.read(lambda tx: tx.decision_after(1, later(-1))) == first
+        assert any_store.read(lambda tx: tx.decision_after(1, later(0))) == second
+        assert any_store.read(lambda tx: tx.decision_after(1, later(60))) is None
         assert any_store.read(lambda tx: tx.decisions(1)) == [second, first]
         assert any_store.read(lambda tx: tx.decisions(1, limit=1)) == [second]
 

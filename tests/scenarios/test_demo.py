@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dca.apps.world import SOURCE
 
-WINDOW = ["--start", "2023-03-09T12:00", "--end", "2023-03-10T00:00"]
+WINDOW = ["--start", "2023-03-09T12:00", "--end", "2023-03-10T03:00"]
 
 
 def demo(*options: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +29,10 @@ def test_it_trades_accounts_for_every_cent_and_says_so(tmp_path: Path) -> None:
     assert report["violations"] == []
     assert report["orders"]["base"]["filled"] >= 1
     assert report["checks_total"] > 20
+    assert (report["restarts"], len(report["disturbances"])) == (1, 2)
+    assert "SIGKILL" in report["disturbances"][0] and "SIGKILL" in ended.stderr
+    assert report["caretakers"]["watchdog"]["repairs"] == 1
+    assert set(report["caretakers"]) >= {"order_manager", "consistency_checker", "notifier"}
     assert "100%" in ended.stderr, "without a terminal there are plain lines"
     assert (tmp_path / "kept" / "dca.sqlite3").exists()
-    assert (tmp_path / "kept" / "main_app.log").exists()
+    assert (tmp_path / "kept" / "main.log").exists()

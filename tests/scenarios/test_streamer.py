@@ -8,7 +8,7 @@ from market import RULES, Market, offline, output, second, until
 
 from dca.adapters.process import PidFile
 from dca.apps.offline import Offline
-from dca.service import assets
+from dca.service import assets, operating
 
 
 @pytest.fixture
@@ -84,13 +84,13 @@ def test_changes_by_another_process_are_seen_within_a_second(run: Offline) -> No
 
 def test_a_halt_holds_at_once_and_is_lifted_by_a_person(run: Offline) -> None:
     market = Market(run)
-    assets.halt(run.store, run.clock, "a test wants quiet")
+    operating.halt(run.store, run.clock, None, "a test wants quiet")
     run.start_streamer()
     until(
         "it denied an order", lambda: "order_denied" in output(run), meanwhile=lambda: market.price("20000")
     )
     assert run.control("status")["orders"] == 0
-    assets.halt(run.store, run.clock, None)
+    operating.resume(run.store, run.clock, None)
     assets.change(run.store, run.clock, "BTC/USD", lambda asset: asset, "look again")
     market.whole_cycle()
 
@@ -112,7 +112,7 @@ def test_a_position_of_somebody_else_keeps_the_base_order_away(run: Offline) -> 
     run.start_streamer()
     until(
         "it was told",
-        lambda: bool(run.store.read(lambda tx: tx.messages())),
+        lambda: bool(run.store.read(lambda tx: tx.events(name="position_exists"))),
         meanwhile=lambda: market.price("20000"),
     )
     for _ in range(50):
@@ -120,7 +120,7 @@ def test_a_position_of_somebody_else_keeps_the_base_order_away(run: Offline) -> 
     asked = [row for row in run.control("log") if row.get("path", "").startswith("/v2/positions/")]
     assert len(asked) == 1, "the question is not repeated on every quote"
     assert run.control("status")["orders"] == 0
-    assert "0.5" in run.store.read(lambda tx: tx.messages())[0].text
+    assert "0.5" in run.store.read(lambda tx: tx.events(name="position_exists"))[0].reason
 
 
 def test_the_pid_file_belongs_to_one_process(tmp_path: Path) -> None:

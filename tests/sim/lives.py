@@ -1,13 +1,16 @@
-"""Seeded lives: the real trader, recorder and catch-up on a venue that lies, loses and outlives us.
+"""Seeded lives: the real trader, recorder, catch-up and caretakers on a venue that lies, loses and
+outlives us.
 
 Everything random comes from the seed, so a life that fails can be lived again.
 """
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal as D
 from random import Random
+from typing import Any
 
 from build import BTC, INSTALL, rules
 
@@ -15,15 +18,21 @@ from dca import boundaries
 from dca.adapters.clock import ManualClock
 from dca.adapters.memory import MemoryStore
 from dca.adapters.venues.sim import SimVenue
+from dca.domain.asset import Asset
 from dca.domain.cycle import CycleStatus
 from dca.domain.errors import DuplicateKey, InDoubt, Rejected, StoreUnavailable, Unavailable
 from dca.domain.fees import FeeRates
 from dca.domain.folding import unmeasured_buys
 from dca.domain.market import Instrument, Quote
 from dca.domain.order import Execution, Intent, OrderStatus, Side, TradeUpdate, VenueOrder
-from dca.ports import Holding
+from dca.domain.position import fold
+from dca.ports import Holding, Store
 from dca.risk.review import Limits
 from dca.service.brief import read_brief
+from dca.service.caretakers.consistency_checker import ConsistencyChecker
+from dca.service.caretakers.cooldown_manager import CooldownManager
+from dca.service.caretakers.order_manager import Ages, OrderManager
+from dca.service.caretakers.runner import Caretaker, run
 from dca.service.catchup import CatchUp
 from dca.service.recorder import Recorder
 from dca.service.trader import Trader
@@ -34,6 +43,9 @@ START = datetime(2023, 3, 9, tzinfo=UTC)
 RULES = rules(cooldown_period=30, safety_order_deviation=D(1), take_profit_percent=D("0.8"))
 STEP_S = 5
 GRACE_S = 60.0
+STALE = timedelta(seconds=300)
+OFTEN, SELDOM = 120 // STEP_S, 360 // STEP_S
+"""Steps between two runs of a caretaker; more runs would only take longer."""
 
 
 class Death(BaseException):
@@ -65,6 +77,7 @@ class Life:
     seed: int
     steps: int = 1500
     lies: Lies | None = None
+    caretakers: bool = True
     seen: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -78,6 +91,7 @@ class Life:
         self.asset_id = asset.id
         self.store.write(lambda tx: tx.insert_cycle(asset.id, CycleStatus.WATCHING, at=START))
         self.calm = False
+        self.away = 0
         self.price = 20_000.0
         self.late: deque[tuple[datetime, TradeUpdate]] = deque()
         self._start()
@@ -90,9 +104,16 @@ class Life:
         limits = Limits(max_open_orders=5, max_quote_age=timedelta(seconds=60), min_notional=D(10))
         self.trader = Trader(
             self.store, broker, self.clock, self.recorder, limits,
-            Terms(fees.taker, timedelta(seconds=300)), {"BTC/USD": BTC},
+            Terms(fees.taker, STALE), {"BTC/USD": BTC},
         )  # fmt: skip
         self.catch_up = CatchUp(self.store, broker, self.clock, self.recorder, grace_s=GRACE_S)
+        grace = timedelta(seconds=GRACE_S)
+        ages = Ages(stale=STALE, stuck=STALE, orphan=STALE, grace=grace)
+        self.frequent: list[Caretaker[Any, Any]] = [
+            OrderManager(self.store, broker, self.clock, self.trader, self.catch_up, ages, lambda _: None),
+            CooldownManager(self.store, broker, self.clock),
+        ]
+        self.checker = ConsistencyChecker(self.store, broker, self.clock, self.recorder, self.catch_up, grace)
         self.caught_up = False
         self.hold: datetime | None = None
         self.asked: set[str] = set()
@@ -124,6 +145,16 @@ class Life:
         bid = D(str(round(self.price, 2)))
         quote = Quote("BTC/USD", bid, bid + D("3.00"), self.clock.now())
         self.venue.quote(quote)
+        self._stream(step, quote)
+        if self.caretakers and step % OFTEN == 0:
+            self._take_care([*self.frequent, *([self.checker] if step % SELDOM == 0 else [])])
+
+    def _stream(self, step: int, quote: Quote) -> None:
+        """What the streamer does, unless it is dead and nobody has started it again yet."""
+        if self.away:
+            self.away -= 1
+            self.venue.updates.clear()
+            return
         try:
             self._deliver()
             if step % 4 == 0 or not self.caught_up:
@@ -133,7 +164,21 @@ class Life:
         except Death:
             self.venue.updates.clear()
             self.late.clear()
+            self.away = self.random.choice([0, 0, 0, 20, 150])
             self._start()
+
+    def _take_care(self, caretakers: Sequence[Caretaker[Any, Any]]) -> None:
+        """Cron starts each, a process of its own that may be killed like any other."""
+        for caretaker in caretakers:
+            try:
+                report = run(
+                    caretaker, store=self.store, clock=self.clock, holder="cron", alive=lambda _: False
+                )
+            except Death:
+                continue
+            self.seen[f"{caretaker.name}_{report.result}"] += 1
+            for repair in report.planned:
+                self.seen[repair.kind] += 1
 
     def _reconcile(self) -> None:
         try:
@@ -191,55 +236,72 @@ class Life:
             self.seen["fee_not_measured"] += 1
 
     def _quiet(self) -> None:
-        """An hour without quotes, in which catching up is all that happens."""
+        """An hour without quotes, in which catching up and taking care are all that happens."""
         self.calm = True
         for _ in range(20):
             self.clock.move(180)
             self._deliver()
             self._reconcile()
+            if self.caretakers:
+                self._take_care([*self.frequent, self.checker])
 
     def violations(self) -> list[str]:
         """What does not hold at the end, judged by the venue and the store alone."""
-        found = []
-        orders = self.store.read(lambda tx: tx.orders())
-        fills = self.store.read(lambda tx: tx.fills())
-        cycles = self.store.read(lambda tx: tx.cycles())
-        for key, times in Counter(intent.key for intent in self.venue.submitted).items():
-            if times > 1:
-                found.append(f"key {key} reached the venue {times} times")
-        journal = {order.key for order in orders}
-        found += [f"{order.key} unknown" for order in self.venue.orders.values() if order.key not in journal]
-        found += [f"{order.key} in flight" for order in orders if order.status is OrderStatus.IN_FLIGHT]
-        booked = Counter((fill.order_key, fill.cum_qty) for fill in fills if fill.qty > 0)
-        there = Counter()
-        for venue_id, order in self.venue.orders.items():
-            there.update((order.key, one.cum_qty) for one in self.venue.executions(venue_id))
-        if booked != there:
-            found.append(f"fills differ: {booked - there} too many, {there - booked} missing")
-        owned = sum((cycle.quantity for cycle in cycles), D(0))
-        held = self.venue.coins.get("BTC/USD", D(0))
-        # Where reads kept failing, a position was sold on the estimate of its fee, which is the most
-        # it can be: so much may have stayed behind, and the next measurement finds it.
-        unmeasured = {order.key for order in unmeasured_buys(orders, fills)}
-        unmeasured |= {order.key for order in orders if order.live}
-        behind = sum((fill.fee for fill in fills if fill.order_key in unmeasured), D(0))
-        if not D(0) <= held - owned <= BTC.min_trade_increment + behind:
-            found.append(f"{owned} folded, {held} held")
-        self.seen["position_exact"] += held == owned
-        for cycle in cycles:
-            spent = sum(
-                (
-                    fill.qty * fill.price
-                    for fill in fills
-                    if fill.cycle_id == cycle.id and fill.side is Side.BUY
-                ),
-                D(0),
-            )
-            if spent > commitment(RULES):
-                found.append(f"cycle {cycle.id} spent {spent}")
-        if sum(not cycle.finished for cycle in cycles) != 1:
-            found.append("not exactly one unfinished cycle")
-        return found
+        owned = sum((cycle.quantity for cycle in self.store.read(lambda tx: tx.cycles())), D(0))
+        self.seen["position_exact"] += self.venue.coins.get("BTC/USD", D(0)) == owned
+        return violations(self.store, self.venue)
+
+
+def violations(store: Store, venue: SimVenue) -> list[str]:
+    """What does not hold once everything is quiet; nobody but the bot ever touched the account."""
+    orders = store.read(lambda tx: tx.orders())
+    fills = store.read(lambda tx: tx.fills())
+    found = []
+    for key, times in Counter(intent.key for intent in venue.submitted).items():
+        if times > 1:
+            found.append(f"key {key} reached the venue {times} times")
+    journal = {order.key for order in orders}
+    found += [f"{order.key} unknown" for order in venue.orders.values() if order.key not in journal]
+    found += [f"{order.key} in flight" for order in orders if order.status is OrderStatus.IN_FLIGHT]
+    booked = Counter((fill.order_key, fill.cum_qty) for fill in fills if fill.qty > 0)
+    there = Counter()
+    for venue_id, order in venue.orders.items():
+        there.update((order.key, one.cum_qty) for one in venue.executions(venue_id))
+    if booked != there:
+        found.append(f"fills differ: {booked - there} too many, {there - booked} missing")
+    for asset in store.read(lambda tx: tx.assets()):
+        found += _of_asset(store, venue, asset)
+    for event in store.read(lambda tx: tx.events(limit=100_000)):
+        if event.name in ("asset_halted", "error_cycle", "cycle_refolded", "order_restored"):
+            found.append(f"{event.name}: {event.reason}")
+    return found
+
+
+def _of_asset(store: Store, venue: SimVenue, asset: Asset) -> list[str]:
+    symbol, found = asset.asset_symbol, []
+    orders = [order for order in store.read(lambda tx: tx.orders()) if order.intent.symbol == symbol]
+    keys = {order.key for order in orders}
+    fills = [fill for fill in store.read(lambda tx: tx.fills()) if fill.order_key in keys]
+    cycles = [cycle for cycle in store.read(lambda tx: tx.cycles()) if cycle.asset_id == asset.id]
+    owned = sum((cycle.quantity for cycle in cycles), D(0))
+    held = venue.coins.get(symbol, D(0))
+    # Where reads kept failing, a position was sold on the estimate of its fee, which is the most
+    # it can be: so much may have stayed behind, and the next measurement finds it.
+    unmeasured = {order.key for order in unmeasured_buys(orders, fills)}
+    unmeasured |= {order.key for order in orders if order.live}
+    behind = sum((fill.fee for fill in fills if fill.order_key in unmeasured), D(0))
+    if not D(0) <= held - owned <= BTC.min_trade_increment + behind:
+        found.append(f"{symbol}: {owned} folded, {held} held")
+    for cycle in cycles:
+        mine = [fill for fill in fills if fill.cycle_id == cycle.id]
+        if fold(mine).quantity != cycle.quantity:
+            found.append(f"cycle {cycle.id} is not the fold of its fills")
+        spent = sum((fill.qty * fill.price for fill in mine if fill.side is Side.BUY), D(0))
+        if spent > commitment(asset.rules):
+            found.append(f"cycle {cycle.id} spent {spent}")
+    if sum(not cycle.finished for cycle in cycles) != 1:
+        found.append(f"{symbol}: not exactly one unfinished cycle")
+    return found
 
 
 class LyingBroker:
@@ -301,3 +363,11 @@ class LyingBroker:
 
     def latest_quote(self, symbol: str) -> Quote:
         return self.life.venue.latest_quote(symbol)
+
+    def latest_quotes(self, symbols: Sequence[str]) -> dict[str, Quote]:
+        self._read()
+        return self.life.venue.latest_quotes(symbols)
+
+    def time(self) -> datetime:
+        self._read()
+        return self.life.venue.time()

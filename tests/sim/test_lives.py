@@ -29,6 +29,8 @@ def test_seeded_lives_hold_every_invariant_and_meet_every_misfortune() -> None:
         "death",
     ):
         assert seen[what] >= LIVES, f"{what} hardly ever happened: {seen}"
+    for what in ("settle", "cancel_stale", "wake"):
+        assert seen[what], f"no caretaker ever had to {what}: {seen}"
 
 
 def test_the_same_seed_lives_the_same_life() -> None:
@@ -40,10 +42,10 @@ def test_the_same_seed_lives_the_same_life() -> None:
     assert ending(7) == ending(7)
 
 
-def first_violation(lies: Lies) -> int | None:
+def first_violation(lies: Lies, *, caretakers: bool = True, seeds: int = 40) -> int | None:
     """The first seed whose life breaks, None when none does."""
-    for seed in range(40):
-        life = Life(seed, lies=lies)
+    for seed in range(seeds):
+        life = Life(seed, lies=lies, caretakers=caretakers)
         life.live()
         if life.violations():
             return seed
@@ -115,4 +117,5 @@ class TestTheJudgeCanFail:
         from dca.service.catchup import CatchUp
 
         monkeypatch.setattr(CatchUp, "everything", lambda self: None)
-        assert first_violation(Lies(lost_update=0.3)) is not None
+        assert first_violation(Lies(lost_update=0.3), caretakers=False) is not None
+        assert first_violation(Lies(lost_update=0.3), seeds=10) is None, "the caretakers make good for it"

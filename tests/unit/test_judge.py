@@ -148,3 +148,35 @@ def test_a_working_order_may_hold_more_than_its_highest_fee_left() -> None:
     assert (report["unexplained"], report["unmeasured_fees"]) == ("0.00", "0.01")
     more = replace(log, coins={"BTC/USD": D("0.0003996")})
     assert judge.POSITION in violated(more, written)
+
+
+def test_what_a_person_traded_and_adopted_is_in_the_books_and_not_at_the_venue() -> None:
+    """Half as much again was bought by hand, adopted, and sold with the rest."""
+    by_hand = intent("adopted", qty=D("0.0005"))
+    exit_all = intent("take_profit", qty=D("0.0014975"))
+    written = books(
+        orders=[
+            order("filled", BASE),
+            order("filled", by_hand, filled_qty=D("0.0005")),
+            order("filled", exit_all),
+        ],
+        fills=[FILLS[0], fill(by_hand, "0.0005", "20000"), fill(exit_all, "0.0014975", "21000", "0.08")],
+    )
+    log = venue(
+        requests=[request(BASE), request(exit_all)],
+        executions=[
+            executed(BASE, "0.001", "20000", "0.0000025"),
+            executed(exit_all, "0.0014975", "21000", "0.08"),
+        ],
+        steps=[(BASE.key, True), (BASE.key, False), (exit_all.key, True), (exit_all.key, False)],
+    )
+    assert violated(log, written) == set()
+
+
+def test_the_coins_of_a_cycle_in_error_are_gone() -> None:
+    lost = cycle("error", completed_at=at(60), quantity=D("0.0009975"))
+    written = books(cycles=[lost, cycle(id=8)], orders=[order("filled", BASE)], fills=FILLS[:1])
+    log = venue(
+        requests=[request(BASE)], executions=EXECUTIONS[:1], steps=[(BASE.key, True), (BASE.key, False)]
+    )
+    assert violated(log, written) == set()

@@ -1,7 +1,9 @@
 """What the venue shows becomes rows: lost, doubled, late and reordered messages end the same."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal as D
+from typing import Any
 
 import pytest
 from build import INSTALL, T0, at, intent, order, rules, seen
@@ -12,7 +14,7 @@ from dca.adapters.clock import ManualClock
 from dca.adapters.memory import MemoryStore
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.fees import FeeRates
-from dca.domain.order import Execution, Intent, Order, OrderStatus, VenueOrder, order_key
+from dca.domain.order import Execution, Intent, Order, OrderStatus, Side, VenueOrder, order_key
 from dca.domain.position import fold
 from dca.service.recorder import Recorder
 
@@ -285,7 +287,7 @@ def test_the_measured_fee_replaces_the_estimate_once(desk: Desk) -> None:
     desk.journal(wish)
     desk.see(filled(wish))
     for _ in range(2):
-        desk.recorder.correct_fees(desk.cycle_id, {wish.key: D("-0.000001")})
+        desk.recorder.correct_fees(desk.cycle, {wish.key: D("-0.000001")})
     assert desk.cycle.quantity == D("0.0009985")
     desk.see(filled(wish))
     assert desk.cycle.quantity == D("0.0009985")
@@ -323,3 +325,156 @@ def test_a_halt_is_written_once_and_its_first_reason_stays(desk: Desk) -> None:
     situation = desk.store.read(lambda tx: tx.situation(desk.asset_id))
     assert situation is not None and situation.asset.halted_reason == "the first reason"
     assert len(desk.store.read(lambda tx: tx.messages())) == 1
+
+
+class TestTelling:
+    def told(self, desk: Desk) -> dict[str, str]:
+        return {one.key: one.text for one in desk.store.read(lambda tx: tx.messages())}
+
+    def test_a_base_order_that_filled_starts_the_cycle(self, desk: Desk) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        desk.see(shown(wish, "partial", "0.0004", execution(wish, "0.0004", "0.0004")))
+        assert self.told(desk) == {}, "it may fill further"
+        for _ in range(2):
+            desk.see(shown(wish, "filled", "0.001", execution(wish, "0.0006", "0.001")))
+        assert self.told(desk) == {"started:c1": "BTC/USD: cycle 1 started, 0.001 bought at 20000"}
+
+    def test_one_that_filled_in_part_and_ended_starts_it_too(self, desk: Desk) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        desk.see(shown(wish, "canceled", "0.0004", execution(wish, "0.0004", "0.0004")))
+        assert "0.0004 bought" in self.told(desk)["started:c1"]
+
+    def test_a_safety_order_tells_the_new_average(self, desk: Desk) -> None:
+        base, safety = desk.wish(), desk.wish("safety", 1)
+        for wish, price in ((base, "20000"), (safety, "19600")):
+            desk.journal(wish)
+            desk.see(filled(wish, price))
+        text = "BTC/USD: safety order 1, 0.001 bought at 19600; the average is 19849.624 now"
+        assert self.told(desk)["safety:c1-1"] == text
+
+    @pytest.mark.parametrize("status", ["canceled", "rejected", "expired"])
+    def test_an_order_that_bought_nothing_is_no_news(self, desk: Desk, status: str) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        desk.see(shown(wish, status))
+        assert self.told(desk) == {}
+
+    def test_every_halt_is_told(self, desk: Desk) -> None:
+        for _ in range(2):
+            desk.recorder.halt(desk.asset_id, "the same reason")
+            asset = desk.store.read(lambda tx: tx.assets())[0]
+            desk.store.write(lambda tx: tx.update_asset(replace(asset, halted_reason=None)))  # noqa: B023
+        assert list(self.told(desk).values()) == ["BTC/USD is halted: the same reason"] * 2
+
+
+class TestAnotherOrderUnderOurKey:
+    """A database restored from a backup gives the number of a cycle, and so a key, a second time."""
+
+    @pytest.mark.parametrize("other", [{"symbol": "ETH/USD"}, {"side": Side.SELL}])
+    def test_nothing_of_it_is_booked_and_ours_never_was(self, desk: Desk, other: dict[str, Any]) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        desk.recorder.mark_unclear(wish.key)
+        shows, executions = filled(wish)
+        for _ in range(2):
+            desk.see((replace(shows, **other), executions))
+        assert (desk.order(wish).status, desk.cycle.quantity) == ("lost", 0)
+        assert desk.store.read(lambda tx: tx.fills()) == []
+        asset = desk.store.read(lambda tx: tx.assets())[0]
+        assert f"under the key {wish.key}" in (asset.halted_reason or "")
+
+    def test_a_symbol_without_its_slash_is_the_same(self, desk: Desk) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        shows, executions = filled(wish)
+        desk.see((replace(shows, symbol="BTCUSD"), executions))
+        assert desk.order(wish).status == "filled"
+
+
+class TestVanishing:
+    def test_an_open_order_ends_with_the_fills_that_are_stored(self, desk: Desk) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        desk.see(shown(wish, "partial", "0.0004", execution(wish, "0.0004", "0.0004")))
+        assert desk.recorder.vanish(wish.key, "gone").ended
+        assert (desk.order(wish).status, desk.order(wish).detail) == ("canceled", "gone")
+        assert (desk.cycle.status, desk.cycle.quantity) == ("watching", D("0.000399"))
+        assert not desk.recorder.vanish(wish.key, "gone").changed
+
+    def test_one_in_flight_does_not(self, desk: Desk) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        assert not desk.recorder.vanish(wish.key, "gone").changed
+        assert desk.order(wish).status == "in_flight"
+
+    def test_it_may_turn_up_filled_after_all(self, desk: Desk) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        desk.see(shown(wish, "open"))
+        desk.recorder.vanish(wish.key, "gone")
+        desk.see(filled(wish))
+        assert (desk.order(wish).status, desk.cycle.quantity) == ("filled", D("0.0009975"))
+
+
+class TestRefolding:
+    def test_a_cycle_that_is_right_is_not_touched(self, desk: Desk) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        desk.see(filled(wish))
+        before = desk.cycle
+        assert not desk.recorder.refold(desk.cycle_id, "a test")
+        assert desk.cycle == before
+
+    def test_one_that_is_wrong_is_what_its_fills_make(self, desk: Desk) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        desk.see(filled(wish))
+        before = desk.cycle
+        desk.store.write(lambda tx: tx.update_cycle(replace(before, quantity=D(9), safety_orders=4)))
+        assert desk.recorder.refold(desk.cycle_id, "a test")
+        assert (desk.cycle.quantity, desk.cycle.safety_orders) == (before.quantity, 0)
+        event = desk.store.read(lambda tx: tx.events(name="cycle_refolded"))[0]
+        assert event.data["quantity"] == {"before": "9", "after": "0.0009975"}
+
+    def test_one_whose_fills_sold_everything_is_completed(self, desk: Desk) -> None:
+        """A late fill sold all while the next attempt, which was refused, was still under way."""
+        wish = sold(desk)
+        desk.see(shown(wish, "canceled", "0.0004", execution(wish, "0.0004", "0.0004", "21000")))
+        rest = desk.wish("take_profit", attempt=2, qty="0.0005975")
+        desk.journal(rest)
+        late = execution(wish, "0.0005975", "0.0009975", "21000")
+        desk.see(shown(wish, "canceled", "0.0009975", late))
+        desk.recorder.refuse(rest.key, "403")
+        assert desk.cycle.status == "watching"
+        assert desk.recorder.refold(desk.cycle_id, "a test")
+        assert [str(one.status) for one in desk.store.read(lambda tx: tx.cycles())] == [
+            "complete",
+            "cooldown",
+        ]
+
+    def test_a_finished_cycle_never_changes(self, desk: Desk) -> None:
+        desk.see(filled(sold(desk), "21000"))
+        done = replace(desk.cycle, quantity=D(5))
+        desk.store.write(lambda tx: tx.update_cycle(done))
+        assert not desk.recorder.refold(desk.cycle_id, "a test")
+
+
+class TestMeasuringAMovingPosition:
+    def test_nothing_is_measured_on_a_cycle_that_changed_since(self, desk: Desk) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        desk.see(filled(wish))
+        seen_then = desk.cycle
+        desk.store.write(lambda tx: tx.update_cycle(seen_then))
+        desk.recorder.correct_fees(seen_then, {wish.key: D("-0.000001")})
+        assert desk.cycle.quantity == D("0.0009975")
+
+    def test_nor_while_an_order_is_under_way(self, desk: Desk) -> None:
+        wish = desk.wish()
+        desk.journal(wish)
+        desk.see(filled(wish))
+        desk.journal(desk.wish("safety", 1))
+        desk.recorder.correct_fees(desk.cycle, {wish.key: D("-0.000001")})
+        assert desk.cycle.quantity == D("0.0009975")

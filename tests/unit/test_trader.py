@@ -18,7 +18,7 @@ from dca.domain.order import Order
 from dca.matching.book import Terms as MatchTerms
 from dca.ports import Situation
 from dca.risk.review import Limits
-from dca.service import assets
+from dca.service import assets, operating
 from dca.service.brief import Brief, read_brief
 from dca.service.catchup import CatchUp
 from dca.service.recorder import Recorder
@@ -264,9 +264,9 @@ def test_trailing_stores_its_peak_before_it_is_used(desk: Desk) -> None:
 
 
 def test_a_halt_stops_every_order(desk: Desk) -> None:
-    assets.halt(desk.store, desk.clock, "by hand")
+    operating.halt(desk.store, desk.clock, None, "by hand")
     assert "trading halted" in desk.at("20000").reason
     assert desk.venue.submitted == []
-    assets.halt(desk.store, desk.clock, None)
+    operating.resume(desk.store, desk.clock, None)
     desk.at("20000")
     assert len(desk.venue.submitted) == 1

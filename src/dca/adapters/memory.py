@@ -73,6 +73,8 @@ class _Tables:
         self.heartbeats: dict[str, Heartbeat] = {}
         self.leases: dict[str, Lease] = {}
         self.flags: dict[str, str | None] = {}
+        self.last: dict[str, int] = {}
+        """The highest number ever given: none is given again."""
 
 
 class MemoryStore:
@@ -154,7 +156,7 @@ class MemoryTx:
 
     def insert_asset(self, symbol: str, rules: Rules, *, is_enabled: bool, at: datetime) -> Asset | None:
         asset = Asset(
-            id=len(self._t.assets) + 1,
+            id=self._t.last.get("asset", 0) + 1,
             asset_symbol=symbol,
             is_enabled=is_enabled,
             rules=rules,
@@ -165,6 +167,7 @@ class MemoryTx:
         _check(asset, _ASSET)
         if symbol in self._t.asset_ids:
             return None
+        self._set(self._t.last, "asset", asset.id)
         self._set(self._t.assets, asset.id, asset)
         self._set(self._t.asset_ids, symbol, asset.id)
         return asset
@@ -174,6 +177,24 @@ class MemoryTx:
         _check(asset, _ASSET)
         written: Asset = self._replaced(self._t.assets, asset.id, asset)
         return written
+
+    def remove_asset(self, asset: Asset) -> bool:
+        held = self._t.cycle_ids.get(asset.id, ())
+        if any(self._t.order_keys.get(cycle_id) for cycle_id in held):
+            return False
+        stored = self._t.assets.get(asset.id)
+        if stored is None or stored.version != asset.version:
+            raise StaleWrite(f"{asset.asset_symbol} is not at version {asset.version} any more")
+        for cycle_id in held:
+            self._unset(self._t.cycles, cycle_id)
+        for table, key in (
+            (self._t.cycle_ids, asset.id),
+            (self._t.open_cycles, asset.id),
+            (self._t.asset_ids, asset.asset_symbol),
+            (self._t.assets, asset.id),
+        ):
+            self._unset(table, key)
+        return True
 
     def _replaced(self, table: dict[Any, Any], key: int | str, row: Any) -> Any:
         """The row as written, its version raised. Raises StaleWrite."""
@@ -246,7 +267,7 @@ class MemoryTx:
             raise StoreError(f"no asset {asset_id}")
         earlier = self._t.cycle_ids.get(asset_id, ())
         cycle = Cycle(
-            id=len(self._t.cycles) + 1,
+            id=self._t.last.get("cycle", 0) + 1,
             asset_id=asset_id,
             status=status,
             created_at=at,
@@ -255,6 +276,7 @@ class MemoryTx:
         )
         if not cycle.finished and asset_id in self._t.open_cycles:
             return None
+        self._set(self._t.last, "cycle", cycle.id)
         self._set(self._t.cycles, cycle.id, cycle)
         self._set(self._t.cycle_ids, asset_id, (*earlier, cycle.id))
         self._occupy(cycle)
@@ -278,11 +300,11 @@ class MemoryTx:
         _check(cycle, _CYCLE)
         before = self._t.cycles.get(cycle.id)
         if not cycle.finished and self._t.open_cycles.get(cycle.asset_id, cycle.id) != cycle.id:
-            raise StoreError(f"asset {cycle.asset_id} has another unfinished cycle")
+            raise StaleWrite(f"asset {cycle.asset_id} has another unfinished cycle")
         written: Cycle = self._replaced(self._t.cycles, cycle.id, cycle)
         self._occupy(written)
         if before is not None:
-            gained = written.quantity - before.quantity
+            gained = written.owned - before.owned
             self._set(self._t.owned, cycle.asset_id, self.owned(cycle.asset_id) + gained)
             if (
                 written.completed_at != before.completed_at
@@ -301,6 +323,9 @@ class MemoryTx:
 
     def owned(self, asset_id: int) -> Decimal:
         return self._t.owned.get(asset_id, ZERO)
+
+    def owned_by_asset(self) -> dict[int, Decimal]:
+        return {asset_id: owned for asset_id, owned in self._t.owned.items() if owned}
 
     def insert_order(self, order: Order) -> bool:
         _check(order.intent, _INTENT)
@@ -400,6 +425,10 @@ class MemoryTx:
         known = [one for one in self._t.decisions.values() if one.asset_id == asset_id and one.at <= at]
         return max(reversed(known), key=_instant, default=None)
 
+    def decision_after(self, asset_id: int, at: datetime) -> Decision | None:
+        later = [one for one in self._t.decisions.values() if one.asset_id == asset_id and one.at > at]
+        return min(later, key=_instant, default=None)
+
     def decisions(self, asset_id: int, *, limit: int = 100) -> list[Decision]:
         newest_first = reversed(self._t.decisions.values())
         return list(islice((one for one in newest_first if one.asset_id == asset_id), limit))
@@ -415,8 +444,14 @@ class MemoryTx:
             for number, decision in self._t.decisions.items()
             if decision.at < before and number not in in_force
         ]
+        silent = [name for name, beat in sorted(self._t.heartbeats.items()) if beat.at < before]
         gone = 0
-        for table, old in ((self._t.events, events), (self._t.messages, sent), (self._t.decisions, decided)):
+        for table, old in (
+            (self._t.events, events),
+            (self._t.messages, sent),
+            (self._t.decisions, decided),
+            (self._t.heartbeats, silent),
+        ):
             for key in old[:limit]:
                 self._unset(table, key)
                 gone += 1

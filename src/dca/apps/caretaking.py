@@ -2,13 +2,16 @@
 
 import argparse
 import json
+import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from dca import settings as env
 from dca import wiring
-from dca.adapters.process import identity, may_be_alive
+from dca.adapters.process import identity, keep_private, may_be_alive
 from dca.domain.errors import ConfigError, DcaError, StoreUnavailable
+from dca.ports import Store
 from dca.service.caretakers.runner import Report, Result, run
 
 
@@ -19,6 +22,7 @@ def main(name: str, words: str | None, arguments: Sequence[str] | None = None) -
     was changed), 78 a person must fix a setting.
     """
     options = _parser(name, words).parse_args(arguments)
+    keep_private()
     try:
         report = _pass(name, dry_run=options.dry_run)
     except StoreUnavailable as error:
@@ -49,13 +53,40 @@ def _parser(name: str, words: str | None) -> argparse.ArgumentParser:
 
 def _pass(name: str, *, dry_run: bool) -> Report:
     settings = env.load()
-    wiring.start_logging("caretakers", settings, terminal=False)
+    wiring.start_logging(name, settings, terminal=False)
     clock = wiring.clock(settings)
-    with wiring.opened(settings) as store:
+    place = f"@{platform.node()[:40]}" if name in wiring.PER_MACHINE else ""
+    with _database(name, settings, dry_run=dry_run) as store:
         caretaker = wiring.CARETAKERS[name](settings, store, clock)
-        return run(
-            caretaker, store=store, clock=clock, holder=identity(), alive=may_be_alive, dry_run=dry_run
+        report = run(
+            caretaker,
+            store=store,
+            clock=clock,
+            holder=identity(),
+            alive=may_be_alive,
+            dry_run=dry_run,
+            place=place,
         )
+    if report.result is Result.UNAVAILABLE:
+        _alarm(name, settings, report.detail, dry_run=dry_run)
+    return report
+
+
+@contextmanager
+def _database(name: str, settings: env.Settings, *, dry_run: bool) -> Iterator[Store]:
+    with ExitStack() as stack:
+        try:
+            store = stack.enter_context(wiring.opened(settings))
+        except StoreUnavailable as error:
+            _alarm(name, settings, str(error), dry_run=dry_run)
+            raise
+        yield store
+
+
+def _alarm(name: str, settings: env.Settings, why: str, *, dry_run: bool) -> None:
+    """Where the database is away its outbox tells nobody, so one caretaker speaks for all."""
+    if name == "watchdog" and not dry_run:
+        wiring.database_alarm(settings, why)
 
 
 def _show(report: Report) -> None:

@@ -59,7 +59,7 @@ class Disturbance:
     def _resting(self) -> str | None:
         """A buy that the exchange has open, if there is one."""
         live = self.offline.store.read(lambda tx: tx.live_orders())
-        ours = {order.key for order in live if order.intent.side is Side.BUY}
+        ours = {order.key for order in live if order.intent.side is Side.BUY and order.venue_id is not None}
         if not ours:
             return None
         return next((order.key for order in self.offline.broker.open_orders() if order.key in ours), None)

@@ -13,7 +13,7 @@ from dca.domain.asset import Asset
 from dca.domain.cycle import Cycle
 from dca.domain.market import Instrument
 from dca.domain.money import ZERO, plain
-from dca.domain.order import Order, OrderStatus, Side
+from dca.domain.order import Order, OrderStatus, Purpose, Side
 from dca.domain.position import Fill, fold
 from dca.ports import Store, Tx
 from dca.strategy.ladder import commitment
@@ -162,7 +162,7 @@ def _positions(verdict: Verdict, venue: VenueLog, books: Books, instruments: dic
     not_yet = unmeasured(venue, books)
     for asset in books.assets:
         symbol = asset.asset_symbol
-        owned = sum((cycle.quantity for cycle in books.cycles if cycle.asset_id == asset.id), ZERO)
+        owned = sum((cycle.owned for cycle in books.cycles if cycle.asset_id == asset.id), ZERO)
         owned += not_yet.get(symbol, ZERO)
         held = venue.coins.get(symbol, ZERO)
         step = instruments[symbol].min_trade_increment
@@ -212,7 +212,9 @@ def _executions(verdict: Verdict, venue: VenueLog, books: Books) -> None:
         for execution in venue.executions
         if execution.key in ours
     )
-    here = Counter((fill.order_key, fill.qty, fill.price) for fill in books.fills if fill.qty > 0)
+    adopted = {order.key for order in books.orders if order.intent.purpose is Purpose.ADOPTED}
+    executed_here = [fill for fill in books.fills if fill.qty > 0 and fill.order_key not in adopted]
+    here = Counter((fill.order_key, fill.qty, fill.price) for fill in executed_here)
     for execution in there.keys() | here.keys():
         verdict.expect(
             EXACTLY_ONCE,
@@ -220,6 +222,9 @@ def _executions(verdict: Verdict, venue: VenueLog, books: Books) -> None:
             f"{execution[0]}: {there[execution]} at the venue, {here[execution]} booked",
         )
     own: dict[str, Decimal] = defaultdict(Decimal)
+    for order in books.orders:
+        if order.key in adopted and order.intent.side is Side.BUY:
+            own[order.intent.symbol] += order.filled_qty
     for executed in _of(venue.executions, ours):
         bought = executed.side == Side.BUY
         own[executed.symbol] += executed.qty - executed.fee if bought else -executed.qty

@@ -20,7 +20,7 @@ ROUND = (
 
 
 class Rounds:
-    """Runs while inside; `between` is called before each round, in the same thread.
+    """Runs while inside, and a last round on leaving; `between` is called before each of them, in the same thread.
 
     `passes` and `repairs` count by caretaker. What ended the thread is raised on leaving.
     """
@@ -43,19 +43,23 @@ class Rounds:
     ) -> None:
         self._over.set()
         self._thread.join()
-        if self._error is not None and error is None:
+        if error is not None:
+            return
+        if self._error is not None:
             raise self._error
+        self._round()
 
     def _run(self) -> None:
         try:
             while not self._over.is_set():
-                self._between()
-                for name in ROUND:
-                    self.once(name)
-                    if self._over.is_set():
-                        return
+                self._round()
         except DcaError as error:
             self._error = error
+
+    def _round(self) -> None:
+        for name in ROUND:
+            self._between()
+            self.once(name)
 
     def once(self, name: str) -> list[str]:
         """One pass was made; what it repaired, in words. Raises DcaError when it could not run."""

@@ -16,6 +16,7 @@ from dca.domain.order import Purpose, Side
 from dca.domain.position import Position, fold
 
 Json = dict[str, Any]
+ALWAYS_SHOWN = (Purpose.BASE, Purpose.SAFETY, Purpose.TAKE_PROFIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def statement(books: Books, equity: Equity, verdict: Verdict) -> Json:
         gain = position.proceeds - position.cost
         if cycle.finished:
             realised += gain
-            dust += cycle.quantity * bid
+            dust += cycle.owned * bid
             cycles.append(_cycle_line(cycle.id, symbols[cycle.asset_id], cycle.safety_orders, position))
         else:
             unrealised += gain + cycle.quantity * bid
@@ -115,10 +116,10 @@ def _cycle_line(cycle_id: int, symbol: str, steps: int, position: Position) -> J
 
 
 def _orders(books: Books) -> Json:
-    found: dict[str, Counter[str]] = {str(purpose): Counter() for purpose in Purpose}
+    found: dict[str, Counter[str]] = {purpose: Counter() for purpose in ALWAYS_SHOWN}
     for order in books.orders:
-        found[order.intent.purpose][str(order.status)] += 1
-    return {purpose: dict(counts) for purpose, counts in found.items()}
+        found.setdefault(order.intent.purpose, Counter())[str(order.status)] += 1
+    return {str(purpose): dict(counts) for purpose, counts in found.items()}
 
 
 def _partial(books: Books) -> int:

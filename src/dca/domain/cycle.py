@@ -62,6 +62,12 @@ class Cycle:
     def finished(self) -> bool:
         return self.status not in UNFINISHED
 
+    @property
+    def owned(self) -> Decimal:
+        """The coins that are there. Those of a cycle in error are gone; its quantity says what was
+        lost."""
+        return ZERO if self.status is CycleStatus.ERROR else self.quantity
+
 
 def check_move(cycle: Cycle, to: CycleStatus) -> None:
     """Raises IllegalTransition unless MOVES lets `cycle` go to `to`."""

@@ -55,3 +55,7 @@ class StoreUnavailable(StoreError):
 
 class IllegalTransition(DcaError):
     """A state change the table does not allow: leave the row, halt the asset, tell a person."""
+
+
+class Unmended(DcaError):
+    """A repair could not be done; the next pass of its caretaker looks again."""

@@ -79,7 +79,8 @@ def _with_status(
     if sell_price is not None and not in_flight and _is_dust(cycle.quantity, sell_price):
         price = sell_price.quantize(AVERAGE_STEP)
         return replace(cycle, status=CycleStatus.COMPLETE, completed_at=at, sell_price=price)
-    if cycle.status in (CycleStatus.BUYING, CycleStatus.SELLING):
+    nothing_to_trail = cycle.status is CycleStatus.TRAILING and cycle.quantity <= 0
+    if nothing_to_trail or cycle.status in (CycleStatus.BUYING, CycleStatus.SELLING):
         return replace(cycle, status=CycleStatus.WATCHING, highest_trailing_price=None)
     return cycle
 
@@ -124,12 +125,13 @@ def fee_fill_id(key: str) -> str:
 
 
 def unmeasured_buys(orders: Iterable[Order], fills: Sequence[Fill]) -> list[Order]:
-    """Ended buys with fills whose coin fee is still an estimate."""
+    """Ended buys with fills whose coin fee is still an estimate; what was adopted has none."""
     stored = {fill.id for fill in fills}
     return [
         order
         for order in orders
         if order.intent.side is Side.BUY
+        and order.intent.purpose is not Purpose.ADOPTED
         and not order.live
         and fee_fill_id(order.key) not in stored
         and _filled(order, fills)

@@ -18,6 +18,7 @@ from dca.paper.control import Control, ControlApi
 from dca.paper.data import Data
 from dca.paper.data_stream import DataStream
 from dca.paper.exchange import Exchange, Update
+from dca.paper.faults import Faults
 from dca.paper.gate import Access, Answer, Budget, Call, Gate, Handler
 from dca.paper.log import open_log
 from dca.paper.market import Market
@@ -55,15 +56,16 @@ class Venue:
             log.close()
             raise
         self.market = Market(self.exchange.instruments)
-        self.trades = TradeStream(config)
-        self.quotes = DataStream(config, self.market)
+        self.faults = Faults()
+        self.trades = TradeStream(config, self.faults)
+        self.quotes = DataStream(config, self.market, self.faults)
         self.player = Player(tapes, clock, self._play)
-        self.control = Control(self.exchange, self.player, self._set, self._drop)
+        self.control = Control(self.exchange, self.player, self.faults, self._set, self._drop)
         self.orders = Orders(self.exchange)
         self.account = Account(self.exchange, self.orders)
         self.activities = Activities(self.exchange)
         self.portfolio = Portfolio(self.exchange, self.account.equity)
-        self.gate = Gate(self.exchange, self.trades.drained)
+        self.gate = Gate(self.exchange, self.faults, self.trades.drained)
         self.exchange.on_update = self._tell
         for quote in self.exchange.quotes.values():
             self.market.on_quote(quote)
@@ -167,6 +169,11 @@ class Venue:
             ("POST", "/control/cancel", control.cancel),
             ("POST", "/control/deposit", control.deposit),
             ("POST", "/control/drop", control.drop),
+            ("POST", "/control/hold", control.hold),
+            ("POST", "/control/instrument", control.instrument),
+            ("GET", "/control/faults", control.faults),
+            ("POST", "/control/faults", control.add_fault),
+            ("DELETE", "/control/faults", control.lift_faults),
         ]
 
 

@@ -5,7 +5,9 @@ from decimal import Decimal
 
 from dca.domain.market import Quote
 from dca.domain.money import plain
+from dca.domain.order import Side
 from dca.paper.exchange import Exchange
+from dca.paper.faults import Fault, Faults, fault_of
 from dca.paper.gate import Answer, Call
 from dca.paper.player import Player
 from dca.paper.refusals import bad_body
@@ -19,11 +21,13 @@ class Control:
         self,
         exchange: Exchange,
         player: Player,
+        faults: Faults,
         publish: Callable[[Quote], None],
         drop: Callable[[], None],
     ) -> None:
         self.exchange = exchange
         self.player = player
+        self.faults = faults
         self._publish = publish
         self._drop = drop
 
@@ -83,6 +87,21 @@ class Control:
         """Both streams closed every connection; clients may come back at once."""
         self._drop()
 
+    def hold(self, symbol: str, side: Side | None, *, on: bool) -> None:
+        """While on, orders of the symbol and side are taken and rest, and nothing executes them but `fill`.
+
+        Switched off, they meet the next quote. A restart from the state file restores it.
+        """
+        self.exchange.hold(self._symbol(symbol), side, on=on)
+
+    def instrument(self, symbol: str, *, tradable: bool) -> None:
+        """The venue takes orders in the symbol, or refuses them. It ends with the process."""
+        self.exchange.set_tradable(self._symbol(symbol), tradable)
+
+    def fault(self, fault: Fault) -> None:
+        """Requests or frames that match are spoiled. It ends with the process."""
+        self.faults.add(fault)
+
     def _symbol(self, name: str) -> str:
         symbol = self.exchange.symbol(name) or self.exchange.symbol(f"{name}/USD")
         if symbol is None:
@@ -127,6 +146,31 @@ class ControlApi:
     def drop(self, call: Call) -> Answer:
         self.control.drop()
         return Answer({})
+
+    def hold(self, call: Call) -> Answer:
+        side, on = call.body.get("side"), call.body.get("on")
+        if side not in (None, "buy", "sell") or not isinstance(on, bool):
+            raise bad_body("side must be buy, sell or absent, and on true or false")
+        self.control.hold(str(call.body.get("symbol")), None if side is None else Side(side), on=on)
+        return Answer({})
+
+    def instrument(self, call: Call) -> Answer:
+        tradable = call.body.get("tradable")
+        if not isinstance(tradable, bool):
+            raise bad_body("tradable must be true or false")
+        self.control.instrument(str(call.body.get("symbol")), tradable=tradable)
+        return Answer({})
+
+    def faults(self, call: Call) -> Answer:
+        return Answer(self.control.faults.rows())
+
+    def add_fault(self, call: Call) -> Answer:
+        self.control.fault(fault_of(call.body))
+        return self.faults(call)
+
+    def lift_faults(self, call: Call) -> Answer:
+        self.control.faults.lift()
+        return self.faults(call)
 
     def deposit(self, call: Call) -> Answer:
         amount = _amount(call.body, "amount")

@@ -10,6 +10,7 @@ from starlette.websockets import WebSocket
 
 from dca.domain.market import Quote
 from dca.paper.config import PaperConfig
+from dca.paper.faults import Faults
 from dca.paper.gate import Channel
 from dca.paper.ledger import Execution
 from dca.paper.market import Bar, Market, orderbook_wire, quote_wire
@@ -40,8 +41,9 @@ class DataStream:
     Messages wait until `flush`, so that those of one moment share a frame.
     """
 
-    def __init__(self, config: PaperConfig, market: Market) -> None:
+    def __init__(self, config: PaperConfig, market: Market, faults: Faults) -> None:
         self.config = config
+        self.faults = faults
         self.market = market
         self.sessions: set[DataSession] = set()
 
@@ -109,7 +111,7 @@ class DataSession:
         self.authorized = False
         self.pending: list[Json] = []
         self.subscribed: dict[str, set[str]] = {channel: set() for channel in CHANNELS}
-        self.channel = Channel(websocket, self.config.switches.frames_behind)
+        self.channel = Channel(websocket, self.config.switches.frames_behind, stream.faults, "quotes")
         self._msgpack = wants_msgpack(websocket)
 
     def welcome(self, websocket: WebSocket) -> None:
@@ -126,7 +128,7 @@ class DataSession:
     def flush(self) -> None:
         pending, self.pending = self.pending, []
         for start in range(0, len(pending), FRAME_MESSAGES):
-            if not self.channel.push(self._encoded(pending[start : start + FRAME_MESSAGES])):
+            if not self.channel.push(self._encoded(pending[start : start + FRAME_MESSAGES]), "event"):
                 self.channel.cut(self._encoded([_error(407)]))
                 return
 

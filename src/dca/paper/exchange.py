@@ -11,13 +11,13 @@ from dca.domain.errors import ConfigError
 from dca.domain.market import Quote
 from dca.domain.money import ZERO
 from dca.domain.order import Side
-from dca.matching.book import Book, Match, Terms, book_of, enter, execution, match, without
+from dca.matching.book import Book, Match, Terms, Working, book_of, enter, execution, match, without
 from dca.matching.fees import TIERS
 from dca.paper.admission import Desk, Ticket, admit, quantity, working_limit
 from dca.paper.assets import names
 from dca.paper.config import Clock, PaperConfig
 from dca.paper.ledger import Deposit, Execution, Ledger
-from dca.paper.log import Change, Deposited, Log, Quoted, Started
+from dca.paper.log import Change, Deposited, Held, Log, Quoted, Started
 from dca.paper.orders import PaperOrder, Status, expiry, from_row
 from dca.paper.refusals import bad_body, not_found, not_valid
 from dca.paper.wire import Json, instant
@@ -60,6 +60,7 @@ class Exchange:
         self.open: dict[str, PaperOrder] = {}
         self.books: dict[str, Book] = {symbol: Book() for symbol in self.instruments}
         self.quotes: dict[str, Quote] = {}
+        self.held: set[tuple[str, Side]] = set()
         self.executions: list[Execution] = []
         self.on_update: Callable[[Update], None] = _nothing
         self.runs = 0
@@ -88,6 +89,8 @@ class Exchange:
             self._credit(Deposit(asset=row["asset"], amount=Decimal(row["amount"]), at=at))
         elif kind == "quote" and row["symbol"] in self.books:
             self.quotes[row["symbol"]] = Quote(row["symbol"], Decimal(row["bid"]), Decimal(row["ask"]), at)
+        elif kind == "hold":
+            self._hold(row["symbol"], Side(row["side"]), on=row["on"])
         elif kind == "order":
             executed = Execution.from_row(row["execution"]) if row["execution"] else None
             self._take(tuple(from_row(order) for order in row["orders"]), executed)
@@ -109,11 +112,14 @@ class Exchange:
     def _resume(self, order: PaperOrder) -> None:
         if order.status is Status.PENDING_NEW:
             self.activate(order.id)
-        elif order.status is Status.PENDING_CANCEL or order.time_in_force == "ioc":
+        elif order.status is Status.PENDING_CANCEL or (
+            order.time_in_force == "ioc" and not self._is_held(order)
+        ):
             self._end(order.id, Status.CANCELED)
         else:
             book = self.books[order.symbol]
-            self.books[order.symbol] = book_of((*book.orders, order.working(resting=True)))
+            working = order.working(resting=not self._is_held(order))
+            self.books[order.symbol] = book_of((*book.orders, working))
 
     # What changes anything
 
@@ -208,6 +214,10 @@ class Exchange:
         self._apply(Change(now, "pending_new", (order,)))
         order = replace(order, status=Status.NEW, updated_at=now)
         self._apply(Change(now, "new", (order,)))
+        if self._is_held(order):
+            book = self.books[order.symbol]
+            self.books[order.symbol] = book_of((*book.orders, order.working()))
+            return
         ioc = order.time_in_force == "ioc"
         quote = self.quotes.get(order.symbol)
         book, matches = enter(
@@ -286,10 +296,12 @@ class Exchange:
     def on_quote(self, quote: Quote) -> None:
         """The quote stands, and everything it executes is executed."""
         self.quotes[quote.symbol] = quote
-        book = self.books[quote.symbol]
+        book, held = self.books[quote.symbol], ()  # type: tuple[Book, tuple[Working, ...]]
+        if self.held:
+            book, held = self._parted(book)
         after, matches = match(book, quote, self.terms, self.random.random)
         if after is not book:
-            self._settle(quote.symbol, after, matches)
+            self._settle(quote.symbol, book_of(held + after.orders) if held else after, matches)
 
     def set_quote(self, symbol: str, bid: Decimal, ask: Decimal) -> Quote:
         """A quote set by hand stands."""
@@ -303,6 +315,7 @@ class Exchange:
         for executed in matches:
             self._fill(executed)
         self._note_triggered(book)
+        self._end_released(book)
 
     def _note_triggered(self, book: Book) -> None:
         """A stop that triggered without executing is a limit order now, also after a restart."""
@@ -311,6 +324,13 @@ class Exchange:
             if order.stopped and working.stop is None:
                 now = self.clock.now()
                 self._apply(Change(now, None, (replace(order, triggered=True, updated_at=now),)))
+
+    def _end_released(self, book: Book) -> None:
+        """An immediate order that was held back had its one chance; what is left of it is canceled."""
+        for working in book.orders:
+            order = self.orders[working.id]
+            if order.time_in_force == "ioc" and not self._is_held(order):
+                self._end(order.id, Status.CANCELED)
 
     def _fill(self, executed: Match) -> None:
         order, now = self.orders[executed.order_id], self.clock.now()
@@ -356,6 +376,29 @@ class Exchange:
 
     # Levers
 
+    def hold(self, symbol: str, side: Side | None, *, on: bool) -> None:
+        """Nothing but `fill` executes the symbol's orders (of one side only), or quotes do so again."""
+        for each in Side if side is None else (side,):
+            self.log.add(Held(symbol, each, on, self.clock.now()))
+            self._hold(symbol, each, on=on)
+
+    def _hold(self, symbol: str, side: Side, *, on: bool) -> None:
+        (self.held.add if on else self.held.discard)((symbol, side))
+
+    def _is_held(self, order: PaperOrder) -> bool:
+        return (order.symbol, order.side) in self.held
+
+    def _parted(self, book: Book) -> tuple[Book, tuple[Working, ...]]:
+        """The book as quotes see it, and the orders that are held back from them."""
+        held = tuple(working for working in book.orders if self._is_held(self.orders[working.id]))
+        if not held:
+            return book, ()
+        return book_of(tuple(working for working in book.orders if working not in held)), held
+
+    def set_tradable(self, symbol: str, tradable: bool) -> None:
+        """The symbol's instrument says so, and new orders are refused unless it does."""
+        self.instruments[symbol] = replace(self.instruments[symbol], tradable=tradable)
+
     def deposit(self, asset: str, amount: Decimal) -> None:
         """The account holds `amount` more (less, when negative) of USD or of a symbol's coins."""
         deposit = Deposit(asset=asset, amount=amount, at=self.clock.now())
@@ -375,7 +418,8 @@ class Exchange:
         part = min(qty or working.qty, working.qty)
         rest = without(book, order.id)
         if part < working.qty:
-            rest = book_of((*rest.orders, replace(working, qty=working.qty - part, resting=True)))
+            resting = order.time_in_force != "ioc"
+            rest = book_of((*rest.orders, replace(working, qty=working.qty - part, resting=resting)))
         executed = execution(replace(working, resting=True), part, price or working.limit, self.terms.rates)
         self._settle(order.symbol, rest, (executed,))
 

@@ -1,15 +1,14 @@
 """The one place that every request, every answer and every frame of a stream passes.
 
-`Gate` stands before the REST handlers, `Channel` before the sockets. Faults that are to be injected
-(answers and frames that are late, lost, doubled, reordered or garbled) belong here and nowhere else;
-only handshakes are refused where they arrive, in the two streams.
+`Gate` stands before the REST handlers, `Channel` before the sockets. Faults (`faults.py`) are injected
+here and nowhere else; only handshakes are refused where they arrive, in the two streams.
 """
 
 import asyncio
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from urllib.parse import parse_qsl
 
@@ -18,12 +17,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dca.paper.config import Clock, PaperConfig
 from dca.paper.exchange import Exchange
+from dca.paper.faults import CLOSED, FRAME, Fault, Faults, Told, spoiled, unreached
 from dca.paper.log import Requested
 from dca.paper.refusals import Refusal, bad_body
 from dca.paper.wire import Json, dumps, loads
 
 LOOPBACK = ("127.0.0.1", "::1")
 MINUTE_S = 60.0
+CUT = "dca.cut"
+"""The extension of the scope that cuts the connection without an answer."""
 PATIENCE_S = 1.0
 SHOWN_LIMIT = 200
 """What the headers say where no limit is enforced: the venue's documented one."""
@@ -67,9 +69,9 @@ class Budget:
         self._used += 1
         return self._limit is None or self._used <= self._limit
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def headers(self, *, spent: bool = False) -> list[tuple[bytes, bytes]]:
         limit = self._limit or SHOWN_LIMIT
-        left = max(0, limit - self._used) if self._limit else limit
+        left = 0 if spent else max(0, limit - self._used) if self._limit else limit
         seconds_left = max(0.0, self._ends - self._clock.monotonic())
         reset = self._clock.now() + self._clock.span(seconds_left)
         return [
@@ -94,9 +96,10 @@ class Access:
 class Gate:
     """Every request passes here: keys, limits, body, handler, log, answer, effects."""
 
-    def __init__(self, exchange: Exchange, flush: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, exchange: Exchange, faults: Faults, flush: Callable[[], Awaitable[None]]) -> None:
         self._exchange = exchange
         self._config: PaperConfig = exchange.config
+        self._faults = faults
         self._flush = flush
         self._ids = count(1)
 
@@ -105,25 +108,56 @@ class Gate:
     ) -> None:
         at = self._exchange.clock.now()
         content = await _content(receive)
-        try:
-            answer = handler(self._call(scope, content, access))
-            error = None
-        except Refusal as refusal:
-            answer, error = Answer(refusal.body, refusal.status), refusal.body
+        fault = None if access.local else self._faults.struck(scope["method"], _asked(scope))
+        answer, error = self._answer(scope, content, handler, access, fault)
         if access.logged and (scope["method"] != "GET" or self._config.switches.log_reads):
             path, query = scope["path"], scope["query_string"].decode()
-            entry = Requested(at, scope["method"], path, query, content, answer.status, error)
+            named = fault.answer if fault is not None else None
+            entry = Requested(at, scope["method"], path, query, content, answer.status, error, named)
             self._exchange.log.add(entry)
-        if answer.after is not None and self._early():
+        if answer.after is not None and (fault is not None or self._early()):
             answer.after()
             await self._flush()
-            await self._send(send, answer, access)
-            return
+            answer = replace(answer, after=None)
         try:
-            await self._send(send, answer, access)
+            await self._tell(scope, receive, send, answer, access, fault)
         finally:
             if answer.after is not None:
                 answer.after()
+
+    def _answer(
+        self, scope: Scope, content: bytes, handler: Handler, access: Access, fault: Fault | None
+    ) -> tuple[Answer, Json | None]:
+        """What the handler says, and the body of its refusal if it is one."""
+        if fault is not None and not fault.reached:
+            status, error = unreached(fault)
+            return Answer(status=status), error
+        try:
+            return handler(self._call(scope, content, access)), None
+        except Refusal as refusal:
+            return Answer(refusal.body, refusal.status), refusal.body
+
+    async def _tell(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        answer: Answer,
+        access: Access,
+        fault: Fault | None,
+    ) -> None:
+        """The client has its answer, or what the fault makes of it."""
+        if fault is None:
+            content = b"" if answer.status == 204 else dumps(answer.body)
+            await self._send(send, Told(answer.status, content), access)
+        elif fault.answer in CLOSED:
+            if fault.answer == "reset":
+                scope["extensions"][CUT]["now"]()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        else:
+            told = spoiled(fault.answer, dumps(answer.body)) if fault.reached else spoiled(fault.answer)
+            await self._send(send, told, access, spent=fault.answer == "429")
 
     def _early(self) -> bool:
         """Whether the streams hear of the effects before the client has its answer, this time."""
@@ -148,21 +182,26 @@ class Gate:
                 key, _, secret = b64decode(basic[6:]).partition(b":")
         return (key, secret) == (self._config.key.encode(), self._config.secret.encode())
 
-    async def _send(self, send: Send, answer: Answer, access: Access) -> None:
-        content = b"" if answer.status == 204 else dumps(answer.body)
+    async def _send(self, send: Send, told: Told, access: Access, *, spent: bool = False) -> None:
         headers = [
-            (b"content-type", b"application/json; charset=UTF-8"),
-            (b"content-length", b"%d" % len(content)),
+            (b"content-type", told.kind.encode()),
+            (b"content-length", b"%d" % len(told.content)),
             (b"x-request-id", b"%032x" % next(self._ids)),
-            *access.budget.headers(),
+            *access.budget.headers(spent=spent),
         ]
-        if answer.status == 204:
+        if told.status == 204:
             headers = headers[2:]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        await send({"type": "http.response.start", "status": told.status, "headers": headers})
+        await send({"type": "http.response.body", "body": told.content})
 
 
 _KEY_HEADERS = frozenset({b"apca-api-key-id", b"apca-api-secret-key", b"authorization"})
+
+
+def _asked(scope: Scope) -> str:
+    """Path and query, by which faults find what they strike."""
+    query = scope["query_string"].decode()
+    return f"{scope['path']}?{query}" if query else str(scope["path"])
 
 
 async def _content(receive: Receive) -> bytes:
@@ -189,15 +228,20 @@ def _parsed(content: bytes) -> Json:
 class Channel:
     """The outgoing frames of one connection, in order; `end` closes it after the last of them."""
 
-    def __init__(self, websocket: WebSocket, limit: int) -> None:
+    def __init__(self, websocket: WebSocket, limit: int, faults: Faults, stream: str) -> None:
         self._websocket = websocket
+        self._faults = faults
+        self._stream = stream
         self._frames: asyncio.Queue[bytes | str | None] = asyncio.Queue()
         self._limit = limit
         self._ended = False
 
-    def push(self, frame: bytes | str) -> bool:
-        """The frame will be sent; False when the reader is too far behind for that."""
-        if self._ended:
+    def push(self, frame: bytes | str, kind: str = "answer") -> bool:
+        """The frame will be sent; False when the reader is too far behind for that.
+
+        `kind` is `event` for what happened, `answer` for what is said to the client's own words.
+        """
+        if self._ended or self._faults.struck(FRAME, f"{self._stream}/{kind}") is not None:
             return True
         if self._frames.qsize() >= self._limit:
             return False

@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 from dca.domain.errors import ConfigError
 from dca.domain.market import Quote
 from dca.domain.money import plain
+from dca.domain.order import Side
 from dca.paper.ledger import Deposit, Execution
 from dca.paper.orders import PaperOrder, to_row
 from dca.paper.wire import Json, dumps, stamp
@@ -83,8 +84,30 @@ class Quoted:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Nothing executes on `side` of a symbol any more, or again, by hand."""
+
+    symbol: str
+    side: Side
+    on: bool
+    at: datetime
+
+    def row(self) -> Json:
+        return {
+            "kind": "hold",
+            "at": stamp(self.at),
+            "symbol": self.symbol,
+            "side": str(self.side),
+            "on": self.on,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Requested:
-    """A request and its answer. `error` is the body of a refusal, None when it was accepted."""
+    """A request and its answer. `error` is the body of a refusal, None when it was accepted.
+
+    `fault` names the injected fault that kept the answer, or the request itself, from arriving.
+    """
 
     at: datetime
     method: str
@@ -93,6 +116,7 @@ class Requested:
     body: bytes
     status: int
     error: Json | None
+    fault: str | None = None
 
     def row(self) -> Json:
         return {
@@ -105,6 +129,7 @@ class Requested:
             "status": self.status,
             "accepted": self.error is None,
             "error": self.error,
+            "fault": self.fault,
         }
 
 

@@ -7,20 +7,32 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dca.domain.errors import ConfigError
+from dca.domain.order import Side
 from dca.paper.app import Venue
 from dca.paper.config import Clock, PaperConfig
 from dca.paper.control import Control
+from dca.paper.faults import fault_of
+from dca.paper.gate import CUT
 from dca.paper.wire import Json, number
 
 T = TypeVar("T")
 START_S = 15.0
 STOP_S = 15.0
 CALL_S = 30.0
+
+
+class _Http(HttpToolsProtocol):
+    """Lets the gate cut a connection without an answer."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {CUT: {"now": self.transport.abort}}
 
 
 class _Server(uvicorn.Server):
@@ -78,7 +90,7 @@ async def _serve_on(listener: socket.socket, venue: Venue, ready: Callable[[int]
 def _uvicorn(venue: Venue) -> uvicorn.Config:
     return uvicorn.Config(
         venue.app,
-        http="httptools",
+        http=_Http,
         ws="websockets-sansio",
         lifespan="off",
         log_config=None,
@@ -167,6 +179,23 @@ class RemoteControl:
 
     def drop(self) -> None:
         self.running.call(lambda control: control.drop())
+
+    def hold(self, symbol: str, side: str | None = None, *, on: bool = True) -> None:
+        known = None if side is None else Side(side)
+        self.running.call(lambda control: control.hold(symbol, known, on=on))
+
+    def instrument(self, symbol: str, *, tradable: bool) -> None:
+        self.running.call(lambda control: control.instrument(symbol, tradable=tradable))
+
+    def fault(self, **wanted: Any) -> None:
+        """As the body of POST /control/faults."""
+        self.running.call(lambda control: control.fault(fault_of(wanted)))
+
+    def faults(self) -> list[Json]:
+        return self.running.call(lambda control: control.faults.rows())
+
+    def lift_faults(self) -> None:
+        self.running.call(lambda control: control.faults.lift())
 
     def deposit(self, asset: str, amount: Decimal | str) -> None:
         self.running.call(lambda control: control.deposit(asset, number(amount)))

@@ -13,6 +13,7 @@ from dca.paper import orders
 from dca.paper.assets import asset_id
 from dca.paper.config import PaperConfig
 from dca.paper.exchange import Update
+from dca.paper.faults import Faults
 from dca.paper.gate import Channel
 from dca.paper.sessions import converse, wants_msgpack
 from dca.paper.wire import Json, dumps, loads, stamp, stamp_or_none
@@ -23,8 +24,9 @@ STREAM = "trade_updates"
 class TradeStream:
     """The socket endpoint `/stream`, and everybody who listens there."""
 
-    def __init__(self, config: PaperConfig) -> None:
+    def __init__(self, config: PaperConfig, faults: Faults) -> None:
         self.config = config
+        self.faults = faults
         self.sessions: set[TradeSession] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,7 +36,7 @@ class TradeStream:
             await websocket.send_denial_response(Response("too many connections", status_code=429))
             return
         await websocket.accept()
-        session = TradeSession(self.config, websocket)
+        session = TradeSession(self.config, websocket, self.faults)
         self.sessions.add(session)
         try:
             await converse(websocket, session.channel, session, self.config.switches.auth_timeout_s)
@@ -47,7 +49,7 @@ class TradeStream:
         if listening:
             frame = {"stream": STREAM, "data": update_wire(update)}
             for session in listening:
-                session.say(frame)
+                session.say(frame, "event")
 
     def drop(self) -> None:
         """Every connection closes."""
@@ -79,15 +81,15 @@ def update_wire(update: Update) -> Json:
 class TradeSession:
     """One client of the stream. It speaks first; both forms of authentication are understood."""
 
-    def __init__(self, config: PaperConfig, websocket: WebSocket) -> None:
+    def __init__(self, config: PaperConfig, websocket: WebSocket, faults: Faults) -> None:
         self.config = config
         self.authorized = False
         self.listening = False
-        self.channel = Channel(websocket, config.switches.frames_behind)
+        self.channel = Channel(websocket, config.switches.frames_behind, faults, "trades")
         self._msgpack = wants_msgpack(websocket)
 
-    def say(self, frame: Json) -> None:
-        if not self.channel.push(self._encoded(frame)):
+    def say(self, frame: Json, kind: str = "answer") -> None:
+        if not self.channel.push(self._encoded(frame), kind):
             self.channel.cut(self._encoded(_error("slow client")))
 
     def _encoded(self, frame: Json) -> bytes | str:

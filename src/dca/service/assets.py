@@ -6,11 +6,13 @@ from decimal import Decimal
 
 from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import CycleStatus
-from dca.domain.errors import ConfigError
+from dca.domain.errors import ConfigError, StaleWrite
 from dca.domain.market import symbol_of
 from dca.domain.record import Event
-from dca.ports import HALTED, Broker, Clock, Store, Tx
+from dca.ports import Broker, Clock, Store, T, Tx
 from dca.strategy.ladder import complaints, instrument_complaints
+
+ATTEMPTS = 20
 
 
 def check(symbol: str, rules: Rules, taker_fee: Decimal, venue: Broker | None) -> str:
@@ -51,28 +53,74 @@ def add(store: Store, clock: Clock, symbol: str, rules: Rules, *, is_enabled: bo
     return added
 
 
-def change(store: Store, clock: Clock, symbol: str, edit: Callable[[Asset], Asset], why: str) -> Asset:
-    """The asset is what `edit` makes it. Raises ConfigError when there is none of that symbol."""
-    now = clock.now()
+def change(
+    store: Store,
+    clock: Clock,
+    symbol: str,
+    edit: Callable[[Asset], Asset],
+    why: str,
+    *,
+    name: str = "asset_changed",
+) -> Asset:
+    """The asset is what `edit` makes it, and an event `name` says why.
+
+    Raises ConfigError when there is none of that symbol.
+    """
 
     def write(tx: Tx) -> Asset:
-        asset = tx.asset_by_symbol(symbol)
-        if asset is None:
-            raise ConfigError(f"there is no asset {symbol}; see: dca asset list")
+        asset = named(tx, symbol)
+        now = clock.now()
         stored = tx.update_asset(replace(edit(asset), updated_at=now))
-        tx.add_event(Event(name="asset_changed", at=now, reason=why, asset_id=asset.id))
+        tx.add_event(Event(name=name, at=now, reason=why, asset_id=asset.id))
         return stored
 
-    return store.write(write)
+    return written(store, write)
 
 
-def halt(store: Store, clock: Clock, reason: str | None) -> None:
-    """No process sends another order until trading is resumed; None resumes it."""
-    now = clock.now()
+def remove(store: Store, clock: Clock, symbol: str) -> bool:
+    """The asset is gone. False: it has traded, so it is disabled and stays in the books.
 
-    def write(tx: Tx) -> None:
-        tx.set_flag(HALTED, reason, at=now)
-        name = "trading_resumed" if reason is None else "trading_halted"
-        tx.add_event(Event(name=name, at=now, reason=reason or "by the operator"))
+    Raises ConfigError while it holds coins or has a live order, or is not there.
+    """
 
-    store.write(write)
+    def write(tx: Tx) -> bool:
+        asset = named(tx, symbol)
+        situation = tx.situation(asset.id)
+        cycle = None if situation is None else situation.cycle
+        if cycle is not None and (cycle.quantity > 0 or any(one.live for one in tx.orders_of(cycle.id))):
+            raise ConfigError(
+                f"{symbol} holds coins or has a live order; first: dca pause {symbol}, then "
+                f"dca cycle close {symbol}"
+            )
+        now = clock.now()
+        if tx.remove_asset(asset):
+            tx.add_event(Event(name="asset_removed", at=now, reason=f"{symbol} removed", asset_id=asset.id))
+            return True
+        if asset.is_enabled:
+            tx.update_asset(replace(asset, is_enabled=False, updated_at=now))
+            why = f"{symbol} is not traded any more"
+            tx.add_event(Event(name="asset_changed", at=now, reason=why, asset_id=asset.id))
+        return False
+
+    return written(store, write)
+
+
+def named(tx: Tx, symbol: str) -> Asset:
+    """The asset of that symbol. Raises ConfigError when there is none."""
+    asset = tx.asset_by_symbol(symbol)
+    if asset is None:
+        raise ConfigError(f"there is no asset {symbol}; see: dca asset list")
+    return asset
+
+
+def written(store: Store, work: Callable[[Tx], T]) -> T:
+    """What `work` returns, done again where another process changed the same rows meanwhile.
+
+    For what a person says of a row whatever it holds. Raises StaleWrite when that never ends.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            return store.write(work)
+        except StaleWrite:
+            continue
+    raise StaleWrite(f"lost {ATTEMPTS} races for the same rows in a row")

@@ -13,6 +13,8 @@ from dca.ports import Situation, Standing, Tx
 
 PAUSE = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(hours=1)
+ADDED = frozenset({Purpose.ADD_FUNDS, Purpose.ADOPTED})
+"""Buys that a person wanted on top of what the rules would spend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,13 @@ class Brief:
     owned: Decimal
     wished: Decimal = ZERO
     """USD that a person is adding now."""
+    by_hand: bool = False
+    """A person wants an order now, whatever was refused before."""
 
     @property
     def added_funds(self) -> Decimal:
-        """USD that a person added, or is adding, to what the rules would spend."""
-        added = {order.key for order in self.orders if order.intent.purpose is Purpose.ADD_FUNDS}
+        """USD that a person added, adopted, or is adding, to what the rules would spend."""
+        added = {order.key for order in self.orders if order.intent.purpose in ADDED}
         orders = [order for order in self.orders if order.key in added]
         return self.wished + committed(orders, [fill for fill in self.fills if fill.order_key in added])
 
@@ -68,6 +72,8 @@ class Brief:
 
     def paused_until(self) -> datetime | None:
         """When the cycle may order again after refusals in a row: a minute, doubling up to an hour."""
+        if self.by_hand:
+            return None
         refusals = 0
         for order in reversed(self.orders):
             if order.status is not OrderStatus.REJECTED:

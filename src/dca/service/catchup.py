@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from dca.domain.asset import Asset
+from dca.domain.cycle import Cycle
 from dca.domain.fees import COIN_STEP, FeeRates
 from dca.domain.folding import unmeasured_buys
 from dca.domain.money import ZERO
-from dca.domain.order import Order, OrderStatus, is_ours
-from dca.domain.position import gross
+from dca.domain.order import Order, OrderStatus, Purpose, is_ours
+from dca.domain.position import Fill, gross
 from dca.ports import Broker, Clock, Store, Tx
 from dca.service.recorder import Recorded, Recorder
 
@@ -43,33 +45,39 @@ class CatchUp:
         for cycle_id in self._store.read(_unmeasured):
             self.fees(cycle_id)
 
-    def order(self, key: str) -> Recorded:
+    def order(self, key: str, *, not_listed: bool = False) -> Recorded:
         """The order `key` is recorded as the venue shows it.
 
         One the venue does not know is LOST, but only past the grace: a request may still be under
-        way, and a lookup may miss an order that was just accepted.
+        way, and a lookup may miss an order that was just accepted. One that was open is canceled if
+        the list of open orders lacks it too (`not_listed`): an account that was reset forgets.
         """
-        order = self._store.read(lambda tx: tx.order(key))
-        if order is None or (order.status is OrderStatus.FILLED):
+        record = self._store.read(lambda tx: tx.cycle_record(key))
+        if record is None:
+            return Recorded(None)
+        order = next(order for order in record.orders if order.key == key)
+        if is_settled(order, record.fills):
             return Recorded(order)
         seen = self._broker.find(key)
         if seen is None:
-            return self._not_there(order)
+            return self._not_there(order, not_listed)
         executions = self._broker.executions(seen.venue_id) if seen.filled_qty > 0 else []
         result = self._recorder.record(seen, executions, source="catch_up")
         if result.missing > 0:
             log.warning("executions_missing", extra={"key": key, "missing": str(result.missing)})
         return result
 
-    def _not_there(self, order: Order) -> Recorded:
-        if order.status is not OrderStatus.IN_FLIGHT:
-            log.error("order_vanished", extra={"key": order.key, "status": str(order.status)})
+    def _not_there(self, order: Order, not_listed: bool) -> Recorded:
+        if not order.live or self._clock.now() - order.created_at < self._grace:
             return Recorded(order)
-        if self._clock.now() - order.created_at < self._grace:
-            return Recorded(order)
-        return self._recorder.refuse(
-            order.key, "the venue does not know it after the grace time", status=OrderStatus.LOST
-        )
+        if order.status is OrderStatus.IN_FLIGHT:
+            return self._recorder.refuse(
+                order.key, "the venue does not know it after the grace time", status=OrderStatus.LOST
+            )
+        log.error("order_vanished", extra={"key": order.key, "status": str(order.status)})
+        if not_listed:
+            return self._recorder.vanish(order.key, "the venue had it open and knows it no more")
+        return Recorded(order)
 
     def fees(self, cycle_id: int) -> None:
         """The coin fees of a cycle's ended buys are what the position shows was taken.
@@ -81,17 +89,27 @@ class CatchUp:
         found = self._store.read(lambda tx: _unmeasured_of(tx, cycle_id))
         if found is None:
             return
-        symbol, owned, buys = found
-        held = self._broker.holding(symbol).qty
+        asset, cycle, owned, buys = found
+        symbol = asset.asset_symbol
+        # Coins beside ours that a person said are right are none of ours.
+        held = self._broker.holding(symbol).qty - asset.accepted_difference
         estimate = sum((buy.fee for buy in buys), ZERO)
         fee = estimate - (held - owned)
         if ZERO <= fee <= FeeRates.HIGHEST * sum((buy.qty for buy in buys), ZERO):
-            self._recorder.correct_fees(cycle_id, shared(fee - estimate, buys))
+            self._recorder.correct_fees(cycle, shared(fee - estimate, buys))
             return
         log.warning("position_differs", extra={"symbol": symbol, "held": str(held), "owned": str(owned)})
         if fee < ZERO:
             # More coins than ours are there: whose they are no fee can tell, so the estimates stay.
-            self._recorder.correct_fees(cycle_id, shared(ZERO, buys))
+            self._recorder.correct_fees(cycle, shared(ZERO, buys))
+
+
+def is_settled(order: Order, fills: Sequence[Fill]) -> bool:
+    """Whether the venue can show nothing of `order` that is not stored; it never knew what was adopted."""
+    if order.intent.purpose is Purpose.ADOPTED or order.status is OrderStatus.REJECTED:
+        return True
+    stored = gross(fill for fill in fills if fill.order_key == order.key)
+    return order.status is OrderStatus.FILLED and stored >= order.filled_qty
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +132,27 @@ def shared(correction: Decimal, buys: Sequence[Bought]) -> dict[str, Decimal]:
     return {**parts, buys[-1].key: left}
 
 
-def _unmeasured_of(tx: Tx, cycle_id: int) -> tuple[str, Decimal, list[Bought]] | None:
-    """Symbol, what all cycles of its asset own, and the unmeasured buys; None while it is not quiet."""
+def _unmeasured_of(tx: Tx, cycle_id: int) -> tuple[Asset, Cycle, Decimal, list[Bought]] | None:
+    """Asset and cycle, what all its cycles own, and the unmeasured buys; None while it is not quiet."""
     cycle = tx.cycle(cycle_id)
+    situation = None if cycle is None else tx.situation(cycle.asset_id)
     orders = tx.orders_of(cycle_id)
-    if cycle is None or cycle.finished or any(order.live for order in orders):
+    if cycle is None or situation is None or cycle.finished or any(order.live for order in orders):
         return None
-    fills = tx.fills_of(cycle_id)
+    asset, fills = situation.asset, tx.fills_of(cycle_id)
     bought = []
     for order in unmeasured_buys(orders, fills):
         mine = [fill for fill in fills if fill.order_key == order.key]
         bought.append(Bought(order.key, gross(mine), sum((fill.fee for fill in mine), ZERO)))
-    return (orders[0].intent.symbol, tx.owned(cycle.asset_id), bought) if bought else None
+    if not bought:
+        return None
+    return asset, cycle, tx.owned(asset.id), bought
 
 
 def _unmeasured(tx: Tx) -> list[int]:
     """Unfinished cycles with buys whose fee was never measured."""
     return [
-        situation.cycle.id
-        for situation in tx.situations()
-        if situation.cycle is not None
-        and situation.cycle.quantity > 0
-        and unmeasured_buys(tx.orders_of(situation.cycle.id), tx.fills_of(situation.cycle.id))
+        record.cycle.id
+        for record in tx.open_records()
+        if record.cycle.quantity > 0 and unmeasured_buys(record.orders, record.fills)
     ]

@@ -370,7 +370,7 @@ class Engine:
             try:
                 await self._call(self.catch_up.everything)
                 self._account_blocked = (await self._call(self.broker.account)).blocked
-                await self._reload()
+                await self._reload(by_hand=True)
             except (VenueError, StoreError) as error:
                 log.warning("catch_up_failed", extra={"error": str(error)})
                 if isinstance(error, VenueError):
@@ -399,10 +399,12 @@ class Engine:
             for quote in list(self.board.values()):
                 self._consider(quote)
 
-    async def _reload(self) -> None:
+    async def _reload(self, *, by_hand: bool = False) -> None:
         """What is held in memory is what the database says, wherever that changed."""
         known = {watched.asset_id: watched.brief for watched in self.watched.values()}
-        self._revision, briefs = await self._call(lambda: self.store.read(lambda tx: changed(tx, known)))
+        self._revision, briefs = await self._call(
+            lambda: self.store.read(lambda tx: changed(tx, known, by_hand=by_hand))
+        )
         self._drop_missing()
         for asset_id, brief in briefs.items():
             symbol = brief.situation.asset.asset_symbol
@@ -420,7 +422,8 @@ class Engine:
     def _drop_missing(self) -> None:
         for symbol, watched in list(self.watched.items()):
             if watched.asset_id not in self._revision and not watched.jobs:
-                log.error("asset_gone", extra={"symbol": symbol})
+                why = "its row was removed: nothing that it holds is sold until it is there again"
+                log.error("asset_gone", extra={"symbol": symbol, "reason": why})
                 del self.watched[symbol]
 
     async def _reload_one(self, watched: Watched) -> None:

@@ -16,14 +16,26 @@ from dca.domain.cycle import Cycle, CycleStatus, check_move
 from dca.domain.errors import StaleWrite
 from dca.domain.fees import FeeRates
 from dca.domain.folding import fee_fill_id, folded, observe
+from dca.domain.market import compact
 from dca.domain.money import ZERO, plain
-from dca.domain.order import Execution, Order, OrderStatus, Side, VenueOrder, is_ours, move
-from dca.domain.position import Fill, fold, gross
+from dca.domain.order import Execution, Order, OrderStatus, Purpose, Side, VenueOrder, is_ours, move
+from dca.domain.position import Fill, average_price, fold, gross
 from dca.domain.record import Event, Message
 from dca.ports import Clock, CycleRecord, Store, T, Tx
+from dca.strategy.dca import shown
 
 log = logging.getLogger(__name__)
 ATTEMPTS = 20
+FOLDED = (
+    "status",
+    "quantity",
+    "average_purchase_price",
+    "safety_orders",
+    "latest_order_id",
+    "latest_order_created_at",
+    "last_order_fill_price",
+)
+"""The columns of a cycle that its orders and fills decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +75,29 @@ class Recorder:
         """The order is over without the venue ever having had it."""
         return self._write(lambda tx: self._refuse(tx, key, why, status))
 
-    def halt(self, asset_id: int, why: str) -> None:
+    def vanish(self, key: str, why: str) -> Recorded:
+        """The order that the venue had open is canceled, with the fills that are stored."""
+        return self._write(lambda tx: self._vanish(tx, key, why))
+
+    def refold(self, cycle_id: int, why: str) -> bool:
+        """The columns of the unfinished cycle are what its fills and orders make; whether they were
+        not. The event shows both."""
+        return self._write(lambda tx: self._refold(tx, cycle_id, why))
+
+    def adopt(self, asset: Asset, cycle: Cycle, order: Order) -> None:
+        """What was traded past us is booked as `order`, which is over already, and the halt is lifted.
+
+        Raises StaleWrite when the asset or its cycle is not as it was read, or has a live order.
+        """
+        self._store.write(lambda tx: self._adopt(tx, asset, cycle, order))
+
+    def halt(self, asset_id: int, why: str, data: Mapping[str, Any] | None = None) -> None:
         """No order of ours for the asset until a person looked; the first reason stays."""
 
         def work(tx: Tx) -> None:
             situation = tx.situation(asset_id)
             if situation is not None and situation.asset.halted_reason is None:
-                self._halt(tx, situation.asset, why, self._clock.now())
+                self._halt(tx, situation.asset, why, self._clock.now(), data)
 
         self._write(work)
 
@@ -83,9 +111,12 @@ class Recorder:
 
         self._write(mark)
 
-    def correct_fees(self, cycle_id: int, corrections: Mapping[str, Decimal]) -> None:
-        """The coin fee of each ended buy is its estimate plus its correction, once and for ever."""
-        self._write(lambda tx: self._correct_fees(tx, cycle_id, corrections))
+    def correct_fees(self, cycle: Cycle, corrections: Mapping[str, Decimal]) -> None:
+        """The coin fee of each ended buy is its estimate plus its correction, once and for ever.
+
+        Nothing is written when the cycle is not as it was when the position was read, or trades.
+        """
+        self._write(lambda tx: self._correct_fees(tx, cycle, corrections))
 
     def _write(self, work: Callable[[Tx], T]) -> T:
         crossing("before_record")
@@ -104,6 +135,8 @@ class Recorder:
         if record is None:
             return Recorded(None)
         cycle, order = record.cycle, _order_in(record, seen.key)
+        if (compact(seen.symbol), seen.side) != (compact(order.intent.symbol), order.intent.side):
+            return self._another(tx, cycle, order, seen)
         now = self._clock.now()
         new = [fill for fill in self._fills(order, executions) if tx.insert_fill(fill)]
         fills = record.fills + new
@@ -112,11 +145,23 @@ class Recorder:
         missing = max(after.filled_qty - known, ZERO)
         if after is order and not new:
             return Recorded(order, cycle.asset_id, missing)
-        orders = [after if other.key == order.key else other for other in record.orders]
-        self._settle(tx, CycleRecord(cycle, orders, fills), order, after, new, now)
+        stored = self._settle(tx, _with(record, after, fills), order, after, new, now)
         tx.add_event(_order_event(cycle, after, new, seen, source, now))
+        if known > 0 and not after.live:
+            _tell_bought(tx, stored, after, fills, now)
         _log_order(after, new, source)
         return Recorded(after, cycle.asset_id, missing, order.live and not after.live, changed=True)
+
+    def _another(self, tx: Tx, cycle: Cycle, order: Order, seen: VenueOrder) -> Recorded:
+        """The venue has another order under the key, so it can never have had this one.
+
+        That happens to a database restored from a backup: it makes keys a second time.
+        """
+        why = f"the venue has a {seen.side} of {seen.symbol} under the key {order.key}"
+        asset = _asset(tx, cycle)
+        if asset is None or asset.halted_reason is None:
+            self._halt(tx, asset, why, self._clock.now())
+        return self._refuse(tx, order.key, why, OrderStatus.LOST)
 
     def _fills(self, order: Order, executions: Sequence[Execution]) -> list[Fill]:
         side = order.intent.side
@@ -143,8 +188,8 @@ class Recorder:
         order: Order,
         new: Sequence[Fill],
         now: datetime,
-    ) -> None:
-        """`order` is stored where it changed, and the cycle folded anew.
+    ) -> Cycle:
+        """`order` is stored where it changed, and the cycle folded anew; the cycle as it is then.
 
         A finished cycle never changes: coins that turn up halt the asset.
         """
@@ -152,23 +197,36 @@ class Recorder:
         after = cycle if cycle.finished else folded(cycle, record.orders, record.fills, now)
         if after is not cycle:
             check_move(cycle, after.status)
+            if after.finished and _asset(tx, cycle) is None:
+                # The index of this column leads over the asset, which MariaDB would miss.
+                after = replace(after, completed_at=None)
         _store(tx, before, order, cycle, after)
         if cycle.finished:
             if new:
                 why = f"order {order.key} filled after its cycle was {cycle.status}"
                 self._halt(tx, _asset(tx, cycle), why, now)
         elif after.status is CycleStatus.COMPLETE:
-            self._complete(tx, _asset(tx, cycle), after, record.fills, now)
+            self._complete(tx, order.intent.symbol, after, record.fills, now)
+        return after
 
-    def _halt(self, tx: Tx, asset: Asset, why: str, now: datetime) -> None:
-        tx.update_asset(replace(asset, halted_reason=why, updated_at=now))
-        tx.add_event(Event(name="asset_halted", at=now, reason=why, asset_id=asset.id))
-        tx.add_message(Message(key=f"halted:{asset.id}:{why}"[:190], name="asset_halted", text=why, at=now))
+    def _halt(
+        self, tx: Tx, asset: Asset | None, why: str, now: datetime, data: Mapping[str, Any] | None = None
+    ) -> None:
+        if asset is None:
+            # Somebody removed its row, so nothing is traded; that coins turned up must still be known.
+            tx.add_message(Message(key=f"halted:{why}"[:190], name="asset_halted", text=why, at=now))
+            return
+        halted = tx.update_asset(replace(asset, halted_reason=why, updated_at=now))
+        tx.add_event(Event(name="asset_halted", at=now, reason=why, asset_id=asset.id, data=dict(data or {})))
+        key, text = f"halted:a{asset.id}-v{halted.version}", f"{asset.asset_symbol} is halted: {why}"
+        tx.add_message(Message(key=key, name="asset_halted", text=text, at=now))
         log.error("asset_halted", extra={"symbol": asset.asset_symbol, "reason": why})
 
-    def _complete(self, tx: Tx, asset: Asset, cycle: Cycle, fills: Sequence[Fill], now: datetime) -> None:
-        tx.update_asset(replace(asset, last_sell_price=cycle.sell_price, updated_at=now))
-        tx.insert_cycle(asset.id, CycleStatus.COOLDOWN, at=now)
+    def _complete(self, tx: Tx, symbol: str, cycle: Cycle, fills: Sequence[Fill], now: datetime) -> None:
+        asset = _asset(tx, cycle)
+        if asset is not None:
+            tx.update_asset(replace(asset, last_sell_price=cycle.sell_price, updated_at=now))
+            tx.insert_cycle(asset.id, CycleStatus.COOLDOWN, at=now)
         position = fold(fills)
         profit = position.proceeds - position.cost
         numbers = {
@@ -178,19 +236,19 @@ class Recorder:
             "dust": plain(cycle.quantity),
             "safety_orders": cycle.safety_orders,
         }
-        text = f"{asset.asset_symbol}: cycle {cycle.id} complete, {profit:+.2f} USD"
+        text = f"{symbol}: cycle {cycle.id} complete, {profit:+.2f} USD"
         tx.add_event(
             Event(
                 name="cycle_completed",
                 at=now,
                 reason=text,
-                asset_id=asset.id,
+                asset_id=cycle.asset_id,
                 cycle_id=cycle.id,
                 data=numbers,
             )
         )
         tx.add_message(Message(key=f"completed:c{cycle.id}", name="take_profit", text=text, at=now))
-        log.info("cycle_completed", extra={"symbol": asset.asset_symbol, "cycle_id": cycle.id, **numbers})
+        log.info("cycle_completed", extra={"symbol": symbol, "cycle_id": cycle.id, **numbers})
 
     def _refuse(self, tx: Tx, key: str, why: str, status: OrderStatus) -> Recorded:
         record = tx.cycle_record(key)
@@ -208,13 +266,81 @@ class Recorder:
         log.warning(f"order_{status}", extra={"key": key, "reason": why})
         return Recorded(stored, cycle.asset_id, ended=True, changed=True)
 
-    def _correct_fees(self, tx: Tx, cycle_id: int, corrections: Mapping[str, Decimal]) -> None:
+    def _vanish(self, tx: Tx, key: str, why: str) -> Recorded:
+        record = tx.cycle_record(key)
+        if record is None:
+            return Recorded(None)
+        cycle, order = record.cycle, _order_in(record, key)
+        if order.status not in (OrderStatus.OPEN, OrderStatus.PARTIAL):
+            return Recorded(order, cycle.asset_id)
+        now = self._clock.now()
+        after = move(order, OrderStatus.CANCELED, at=now, detail=why)
+        self._settle(tx, _with(record, after, record.fills), order, after, [], now)
+        tx.add_event(_order_event(cycle, after, [], None, why, now))
+        return Recorded(after, cycle.asset_id, ended=True, changed=True)
+
+    def _refold(self, tx: Tx, cycle_id: int, why: str) -> bool:
+        cycle = tx.cycle(cycle_id)
+        if cycle is None or cycle.finished:
+            return False
+        now = self._clock.now()
+        orders, fills = tx.orders_of(cycle_id), tx.fills_of(cycle_id)
+        after = folded(cycle, orders, fills, now)
+        if after is cycle:
+            return False
+        # No check of the move: whatever stood there, it was not the program that moved it there.
+        tx.update_cycle(after)
+        before, now_is = columns(cycle), columns(after)
+        data = {name: {"before": before[name], "after": now_is[name]} for name in differing(cycle, after)}
+        tx.add_event(
+            Event(
+                name="cycle_refolded",
+                at=now,
+                reason=why,
+                asset_id=cycle.asset_id,
+                cycle_id=cycle.id,
+                data=data,
+            )
+        )
+        if after.status is CycleStatus.COMPLETE:
+            self._complete(tx, orders[-1].intent.symbol, after, fills, now)
+        log.warning("cycle_refolded", extra={"cycle_id": cycle.id, "reason": why, **data})
+        return True
+
+    def _adopt(self, tx: Tx, asset: Asset, cycle: Cycle, order: Order) -> None:
+        now = self._clock.now()
+        current = tx.cycle(cycle.id)
+        if current is None or current.version != cycle.version or not tx.insert_order(order):
+            raise StaleWrite(f"{asset.asset_symbol} traded meanwhile")
+        tx.update_asset(replace(asset, halted_reason=None, accepted_difference=ZERO, updated_at=now))
+        fill = _adopted_fill(order)
+        tx.insert_fill(fill)
+        # Coins end a rest: what is held is looked after.
+        awake = CycleStatus.WATCHING if cycle.status is CycleStatus.COOLDOWN else cycle.status
+        cycle = replace(cycle, status=awake)
+        record = CycleRecord(cycle, tx.orders_of(cycle.id), tx.fills_of(cycle.id))
+        self._settle(tx, record, order, order, [fill], now)
+        data = {"qty": plain(fill.qty), "price": plain(fill.price), "side": str(fill.side)}
+        tx.add_event(
+            Event(
+                name="position_adopted",
+                at=now,
+                reason=order.intent.reason,
+                asset_id=asset.id,
+                cycle_id=cycle.id,
+                order_key=order.key,
+                data=data,
+            )
+        )
+        log.info("position_adopted", extra={"symbol": asset.asset_symbol, "key": order.key, **data})
+
+    def _correct_fees(self, tx: Tx, cycle: Cycle, corrections: Mapping[str, Decimal]) -> None:
         now = self._clock.now()
         new = [
             Fill(
                 id=fee_fill_id(key),
                 order_key=key,
-                cycle_id=cycle_id,
+                cycle_id=cycle.id,
                 side=Side.BUY,
                 qty=ZERO,
                 price=ZERO,
@@ -225,7 +351,9 @@ class Recorder:
             for key, correction in corrections.items()
         ]
         record = tx.cycle_record(new[0].order_key)
-        if record is None or record.cycle.finished:
+        if record is None or record.cycle.version != cycle.version or cycle.finished:
+            return
+        if any(order.live for order in record.orders):
             return
         stored = [fill for fill in new if tx.insert_fill(fill)]
         order = _order_in(record, new[0].order_key)
@@ -249,14 +377,71 @@ def _store(tx: Tx, before: Order, order: Order, cycle: Cycle, after: Cycle) -> N
         tx.update_cycle(after)
 
 
+def columns(cycle: Cycle) -> dict[str, Any]:
+    """What fills and orders decide of a cycle, JSON-ready."""
+    return {name: _text(getattr(cycle, name)) for name in FOLDED}
+
+
+def differing(before: Cycle, after: Cycle) -> list[str]:
+    """The names of those columns that are not the same in both."""
+    return [name for name in FOLDED if getattr(before, name) != getattr(after, name)]
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return plain(value)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _with(record: CycleRecord, order: Order, fills: list[Fill]) -> CycleRecord:
+    """`record` with `order` as it is now, and with `fills`."""
+    orders = [order if other.key == order.key else other for other in record.orders]
+    return CycleRecord(record.cycle, orders, fills)
+
+
+def _adopted_fill(order: Order) -> Fill:
+    """The one fill of an adopted order. The venue took its fee from whoever traded."""
+    assert order.filled_avg_price is not None
+    return Fill(
+        id=f"adopted:{order.key}",
+        order_key=order.key,
+        cycle_id=order.intent.cycle_id,
+        side=order.intent.side,
+        qty=order.filled_qty,
+        price=order.filled_avg_price,
+        fee=ZERO,
+        cum_qty=order.filled_qty,
+        at=order.updated_at,
+    )
+
+
+def _tell_bought(tx: Tx, cycle: Cycle, order: Order, fills: Sequence[Fill], now: datetime) -> None:
+    """A person is told once that a base or a safety order has bought."""
+    intent = order.intent
+    if cycle.finished or intent.purpose not in (Purpose.BASE, Purpose.SAFETY):
+        return
+    mine = [fill for fill in fills if fill.order_key == order.key]
+    price = average_price(mine)
+    assert price is not None
+    bought = f"{plain(gross(mine))} bought at {shown(price)}"
+    if intent.purpose is Purpose.BASE:
+        key, name = f"started:c{cycle.id}", "cycle_started"
+        text = f"{intent.symbol}: cycle {cycle.id} started, {bought}"
+    else:
+        key, name = f"safety:c{cycle.id}-{intent.step}", "safety_order"
+        average = shown(cycle.average_purchase_price)
+        text = f"{intent.symbol}: safety order {intent.step}, {bought}; the average is {average} now"
+    tx.add_message(Message(key=key, name=name, text=text, at=now))
+
+
 def _order_in(record: CycleRecord, key: str) -> Order:
     return next(order for order in record.orders if order.key == key)
 
 
-def _asset(tx: Tx, cycle: Cycle) -> Asset:
+def _asset(tx: Tx, cycle: Cycle) -> Asset | None:
+    """The cycle's asset; None when somebody removed its row without asking the foreign key."""
     situation = tx.situation(cycle.asset_id)
-    assert situation is not None, "a cycle always has its asset"
-    return situation.asset
+    return None if situation is None else situation.asset
 
 
 def _order_event(

@@ -1,7 +1,7 @@
 """From a quote to an order: decide, review, place. One asset at a time, no knowledge of streams."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -53,7 +53,8 @@ class Trader:
     """Acts on quotes. Safe to call from several threads as long as each has its own asset.
 
     `instruments` is the venue's list and `flags` the switches of the database, replaced as a whole
-    when they are read again. A switch seen late is caught by the review.
+    when they are read again. A switch seen late is caught by the review. `halted_outside` says why
+    nothing may be sent whatever the database says; it is asked before every order.
     """
 
     store: Store
@@ -64,18 +65,14 @@ class Trader:
     terms: Terms
     instruments: Mapping[str, Instrument] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
+    halted_outside: Callable[[], str | None] = lambda: None
 
     def think(self, situation: Situation, quote: Quote) -> Action | Wait:
         """The decision for what is held in memory: no SQL, no HTTP."""
         if situation.cycle is None:
             return Wait("no_cycle")
         decision = decide(situation.cycle, situation.asset, quote, self.clock.now(), self.terms)
-        if self.flags and isinstance(decision, Buy | Sell):
-            if HALTED in self.flags:
-                return Wait("trading_halted")
-            if PAUSED in self.flags and isinstance(decision, Buy):
-                return Wait("trading_paused")
-        return decision
+        return switched(decision, self.flags) if self.flags else decision
 
     def act(
         self,
@@ -133,7 +130,7 @@ class Trader:
         if instrument is None:
             hold = self.clock.now() + LONGEST_PAUSE
             return Outcome(f"the venue does not list {quote.symbol}", hold_until=hold)
-        intent = _intent(decision, cycle, brief.orders, instrument, self.store.install)
+        intent = intent_of(decision, cycle, brief.orders, instrument, self.store.install)
         exposure = self._exposure(brief, cycle, instrument, quote, entries_blocked)
         # Denials that need no database come first: they may hold for hours, on every quote.
         answer = review(intent, exposure, self.limits)
@@ -212,7 +209,10 @@ class Trader:
             if standing is None or not brief.holds(standing):
                 raise StaleWrite("asset or cycle changed since the decision")
             now_at_stake = replace(
-                exposure, open_orders=standing.open_orders, halted=standing.halted, paused=standing.paused
+                exposure,
+                open_orders=standing.open_orders,
+                halted=standing.halted or self.halted_outside(),
+                paused=standing.paused,
             )
             return review(intent, now_at_stake, self.limits)
 
@@ -270,7 +270,7 @@ class Trader:
             held = self.broker.holding(quote.symbol).qty
         except VenueError as error:
             return Outcome(f"the position cannot be read: {error}", hold_until=now + PAUSE)
-        foreign = held - brief.owned
+        foreign = held - brief.owned - brief.situation.asset.accepted_difference
         if foreign * quote.bid <= DUST_USD:
             return None
         text = (
@@ -295,14 +295,24 @@ class Trader:
         log.warning(name, extra={"symbol": situation.asset.asset_symbol, "reason": text})
 
 
+def switched(decision: Action | Wait, flags: Mapping[str, str]) -> Action | Wait:
+    """The decision, unless the switches of the database are against it."""
+    if HALTED in flags and isinstance(decision, Buy | Sell):
+        return Wait("trading_halted")
+    if PAUSED in flags and isinstance(decision, Buy):
+        return Wait("trading_paused")
+    return decision
+
+
 def _contradicts(error: Rejected) -> bool:
     """Whether a refusal says that our idea of balance or position is wrong."""
     return "insufficient" in str(error).lower()
 
 
-def _intent(
+def intent_of(
     decision: Buy | Sell, cycle: Cycle, orders: Sequence[Order], instrument: Instrument, install: str
 ) -> Intent:
+    """The order that `decision` asks for, in whole increments, under the key of its next attempt."""
     if isinstance(decision, Buy):
         purpose, step, side = decision.purpose, decision.step, Side.BUY
         limit = ceil_to(decision.limit, instrument.price_increment)

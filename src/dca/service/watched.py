@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dca.ports import Tx
+from dca.ports import Situation, Tx
 from dca.service.brief import Brief, read_brief
 from dca.service.verdicts import Verdict
 from dca.strategy.dca import Wait
@@ -49,13 +49,24 @@ def revision_of(brief: Brief) -> Revision:
     return (brief.situation.asset.version, cycle.id if cycle else 0, cycle.version if cycle else 0)
 
 
-def changed(tx: Tx, known: Mapping[int, Brief]) -> tuple[dict[int, Revision], dict[int, Brief]]:
-    """The revision of every asset, and a new brief for each that is not as `known`."""
+def changed(
+    tx: Tx, known: Mapping[int, Brief], *, by_hand: bool = False
+) -> tuple[dict[int, Revision], dict[int, Brief]]:
+    """The revision of every asset, and a new brief for each that is not as `known`.
+
+    `by_hand`: also where only the rows differ, because somebody edited them and left the version.
+    """
     revision = tx.revision()
-    briefs = {}
-    for asset_id, seen in revision.items():
-        if asset_id not in known or revision_of(known[asset_id]) != seen:
-            brief = read_brief(tx, asset_id)
-            if brief is not None:
-                briefs[asset_id] = brief
-    return revision, briefs
+    other = {
+        asset_id
+        for asset_id, seen in revision.items()
+        if asset_id not in known or revision_of(known[asset_id]) != seen
+    }
+    if by_hand:
+        other |= {one.asset.id for one in tx.situations() if _differs(one, known.get(one.asset.id))}
+    briefs = {asset_id: read_brief(tx, asset_id) for asset_id in other}
+    return revision, {asset_id: brief for asset_id, brief in briefs.items() if brief is not None}
+
+
+def _differs(situation: Situation, brief: Brief | None) -> bool:
+    return brief is None or brief.situation != situation

@@ -109,7 +109,7 @@ def decide(cycle: Cycle, asset: Asset, quote: Quote, now: datetime, terms: Terms
     if status is CycleStatus.TRAILING:
         return _trailing(cycle, asset, quote, terms.taker_fee)
     if status is CycleStatus.COOLDOWN:
-        return _resting(cycle, asset, quote, now)
+        return resting(cycle, asset, quote, now)
     if status is CycleStatus.BUYING:
         return _buying(cycle, now, terms.stale_after)
     return Wait("cycle_finished" if cycle.finished else "order_working")
@@ -117,10 +117,15 @@ def decide(cycle: Cycle, asset: Asset, quote: Quote, now: datetime, terms: Terms
 
 def _buying(cycle: Cycle, now: datetime, stale_after: timedelta) -> Action | Wait:
     since = cycle.latest_order_created_at
-    if cycle.latest_order_id is None or since is None or now - since < stale_after:
+    why = None if since is None else stale(since, now, stale_after)
+    if cycle.latest_order_id is None or why is None:
         return Wait("order_working")
-    why = f"the buy has rested for {stale_after.total_seconds():g} s"
     return Cancel(cycle.latest_order_id, why)
+
+
+def stale(since: datetime, now: datetime, stale_after: timedelta) -> str | None:
+    """Why a buy that rests `since` then is canceled; None while it may rest."""
+    return f"the buy has rested for {stale_after.total_seconds():g} s" if now - since >= stale_after else None
 
 
 def _flat(asset: Asset, quote: Quote) -> Action | Wait:
@@ -179,18 +184,22 @@ def wakes_at(cycle: Cycle, asset: Asset) -> datetime:
 
 
 def restart_trigger(asset: Asset) -> Decimal | None:
-    """The ask at which the cooldown ends early; None when only time ends it."""
+    """The ask at which the cooldown ends early; None when only time ends it.
+
+    A cheap price is of no use to an asset that buys nothing, and may be gone once it does again.
+    """
     drop = asset.rules.buy_order_price_deviation_percent
-    if asset.last_sell_price is None or drop <= 0:
+    if not asset.buys or asset.last_sell_price is None or drop <= 0:
         return None
     return asset.last_sell_price * (ONE - percent(drop))
 
 
-def _resting(cycle: Cycle, asset: Asset, quote: Quote, now: datetime) -> Action | Wait:
+def resting(cycle: Cycle, asset: Asset, quote: Quote | None, now: datetime) -> Wake | Wait:
+    """What a cycle in cooldown wants; without a quote only time can wake it."""
     if now >= wakes_at(cycle, asset):
         return Wake(f"the cooldown of {asset.rules.cooldown_period} s is over")
     trigger = restart_trigger(asset)
-    if trigger is None:
+    if trigger is None or quote is None:
         return Wait("cooling_down")
     if quote.ask <= trigger:
         return Wake(f"ask {quote.ask} is at or below {shown(trigger)}: early restart")

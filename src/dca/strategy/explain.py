@@ -7,7 +7,7 @@ from decimal import Decimal
 from dca.domain.asset import Asset
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.market import Quote
-from dca.domain.money import HUNDRED, plain
+from dca.domain.money import HUNDRED, ZERO, plain
 from dca.strategy.dca import Terms, restart_trigger, safety_trigger, shown, wakes_at
 from dca.strategy.exits import floor_price, take_profit_price, trailing_price
 
@@ -39,14 +39,13 @@ class Trigger:
         """What stands between the market and this trigger."""
         name = self.name.replace("_", " ") + (f" {self.step}" if self.step else "")
         if self.wanted is None or self.seen is None:
-            when = "" if self.at is None else f" at {self.at:%Y-%m-%d %H:%M:%S} UTC"
-            return f"{name}: {'due' if self.met else 'not before'}{when}"
+            when = "" if self.at is None else f" {self.at:%Y-%m-%d %H:%M:%S} UTC"
+            return f"{name}: {'due since' if self.met else 'not before'}{when}"
         if self.met:
             return f"{name}: {self.side} {shown(self.seen)} has reached {shown(self.wanted)}"
-        distance = self.distance_pct
-        assert distance is not None
-        where = "above" if distance < 0 else "below"
-        return f"no {name}: {self.side} {shown(self.seen)} is {abs(distance)} % {where} {shown(self.wanted)}"
+        where = "above" if self.seen > self.wanted else "below"
+        distance = abs(self.distance_pct or ZERO)
+        return f"no {name}: {self.side} {shown(self.seen)} is {distance:.2f} % {where} {shown(self.wanted)}"
 
     def fields(self) -> dict[str, str | int | bool | None]:
         """JSON-ready."""
@@ -77,7 +76,10 @@ def triggers(cycle: Cycle, asset: Asset, quote: Quote, now: datetime, terms: Ter
     if cycle.status is CycleStatus.TRAILING and cycle.highest_trailing_price is not None:
         sells = trailing_price(cycle.highest_trailing_price, asset.rules)
         floor = floor_price(cycle.average_purchase_price, fee)
-        return [_falls("trailing_sale", "bid", quote.bid, sells), _falls("floor", "bid", quote.bid, floor)]
+        return [
+            _falls("trailing_sale", "bid", quote.bid, sells),
+            _falls("end_of_trailing", "bid", quote.bid, floor),
+        ]
     found = []
     safety = safety_trigger(cycle, asset)
     if safety is not None:

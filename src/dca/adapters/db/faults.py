@@ -49,6 +49,19 @@ _MYSQL = {
     # No such user or password, no right to the database, no such database.
     **dict.fromkeys((1044, 1045, 1049, 1130, 1251, 1698), Fault.REFUSED),
 }
+_NO_SPACE = "make room on the disk of the database"
+_NOT_OURS = "let this user write the file and its folder"
+_NOBODY_THERE = "start the database server, or look into its log"
+_ADVICE = {
+    sqlite3.SQLITE_FULL: _NO_SPACE,
+    sqlite3.SQLITE_IOERR: "see whether its disk is full or damaged",
+    sqlite3.SQLITE_READONLY: _NOT_OURS,
+    sqlite3.SQLITE_CANTOPEN: _NOT_OURS,
+    sqlite3.SQLITE_BUSY: "another program keeps it locked: end that one",
+    **dict.fromkeys((1021, 1114), _NO_SPACE),
+    **dict.fromkeys((1290, 1836), "the server is set read-only: make it writable"),
+    **dict.fromkeys((2002, 2003), _NOBODY_THERE),
+}
 _TIMEOUTS = (ConnectionTimeoutError, ReadTimeoutError, WriteTimeoutError)
 _MYSQL_DUPLICATE = frozenset({1062, 1586})
 _SQLITE_DUPLICATE = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
@@ -82,5 +95,8 @@ def is_duplicate(error: IntegrityError) -> bool:
 
 
 def said(error: DBAPIError) -> str:
-    """What the database said, without the statement and its values."""
-    return f"{type(error.orig).__name__}: {error.orig}"
+    """What the database said, without the statement and its values, and what a person can do."""
+    origin = error.orig
+    number = getattr(origin, "sqlite_errorcode", 0) & 0xFF or getattr(origin, "errno", None)
+    advice = _ADVICE.get(number or 0)
+    return f"{type(origin).__name__}: {origin}" + (f"; {advice}" if advice else "")

@@ -1,5 +1,7 @@
 """Connections to MySQL and MariaDB, set up so that nothing depends on how the server is set up."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mysql.connector.constants import ClientFlag
@@ -97,11 +99,16 @@ def create_database(url: URL) -> None:
 
 
 def _create(url: URL) -> None:
+    with serving(url) as cursor:
+        name = str(url.database).replace("`", "``")
+        cursor.execute(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+
+
+@contextmanager
+def serving(url: URL) -> Iterator[Any]:
+    """A cursor on the server of `url`, in none of its databases."""
     connection = Connection(**config(url, database=None))
     try:
-        name = str(url.database).replace("`", "``")
-        connection.cursor().execute(
-            f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-        )
+        yield connection.cursor()
     finally:
         connection.close()

@@ -76,12 +76,18 @@ def asset_values(asset: Asset) -> Values:
     return {**rules_values(asset.rules), **{name: getattr(asset, name) for name in _ASSET_OWN}}
 
 
+_STATUSES = {status.value: status for status in CycleStatus}
+
+
 def cycle_of(row: Row) -> Cycle:
-    """The cycle in a row of CYCLE followed by `previous_completed_at`."""
+    """The cycle in a row of CYCLE followed by `previous_completed_at`.
+
+    A status that somebody wrote past the program is an error of this cycle alone.
+    """
     return Cycle(
         id=row[0],
         asset_id=row[1],
-        status=CycleStatus(row[2]),
+        status=_STATUSES.get(row[2], CycleStatus.ERROR),
         quantity=row[3],
         average_purchase_price=row[4],
         safety_orders=row[5],

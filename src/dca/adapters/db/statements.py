@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from dca.adapters.db import rows
 from dca.adapters.db import tables as t
-from dca.domain.cycle import UNFINISHED
+from dca.domain.cycle import UNFINISHED, CycleStatus
 from dca.domain.money import ZERO
 from dca.domain.order import LIVE
 from dca.ports import HALTED, PAUSED
@@ -67,6 +67,16 @@ ASSET: Query = select(*rows.ASSET).where(t.assets.c.id == bindparam("row"))
 ASSET_BY_SYMBOL: Query = select(*rows.ASSET).where(t.assets.c.asset_symbol == bindparam("symbol"))
 INSERT_ASSET: Insert = insert(t.assets)
 UPDATE_ASSET = _changed(t.assets, "id")
+_traded: Query = (
+    select(literal_column("1"))
+    .select_from(t.orders.join(t.cycles, t.cycles.c.id == t.orders.c.cycle_id))
+    .where(t.cycles.c.asset_id == bindparam("row"))
+)
+HAS_ORDERS: Query = _traded.limit(1)
+REMOVE_CYCLES: Delete = delete(t.cycles).where(t.cycles.c.asset_id == bindparam("row"))
+REMOVE_ASSET: Delete = delete(t.assets).where(
+    t.assets.c.id == bindparam("row"), t.assets.c.version == bindparam("read_version")
+)
 
 _with_open_cycle = t.assets.outerjoin(t.cycles, t.cycles.c.open_slot == t.assets.c.id)
 SITUATIONS: Query = (
@@ -130,9 +140,10 @@ CLOSED_RECORDS = _records(
 )
 INSERT_CYCLE: Insert = insert(t.cycles)
 UPDATE_CYCLE = _changed(t.cycles, "id")
-OWNED: Query = select(t.cycles.c.quantity).where(
-    t.cycles.c.asset_id == bindparam("row"), t.cycles.c.quantity != ZERO
-)
+# As Cycle.owned: the coins of a cycle in error are gone.
+_owns = (t.cycles.c.quantity != ZERO) & (t.cycles.c.status != CycleStatus.ERROR.value)
+OWNED: Query = select(t.cycles.c.quantity).where(t.cycles.c.asset_id == bindparam("row"), _owns)
+OWNED_BY_ASSET: Query = select(t.cycles.c.asset_id, t.cycles.c.quantity).where(_owns)
 
 ORDERS: Query = select(*rows.ORDER).order_by(t.orders.c.seq)
 ORDER: Query = select(*rows.ORDER).where(t.orders.c.key == bindparam("row"))
@@ -221,17 +232,23 @@ DECISION_AT: Query = (
     .order_by(t.decisions.c.at.desc(), t.decisions.c.seq.desc())
     .limit(1)
 )
+DECISION_AFTER: Query = (
+    select(*rows.DECISION)
+    .where(t.decisions.c.asset_id == bindparam("asset"), t.decisions.c.at > bindparam("instant"))
+    .order_by(t.decisions.c.at, t.decisions.c.seq)
+    .limit(1)
+)
 
 
-def _bite(table: Table, *more: Any) -> tuple[Query, Delete]:
+def _bite(table: Table, *more: Any, key: str = "seq") -> tuple[Query, Delete]:
     """The oldest rows older than `before`, and the statement that deletes the ones it is given."""
     old: Query = (
-        select(table.c.seq)
+        select(table.c[key])
         .where(table.c.at < bindparam("before"), *more)
-        .order_by(table.c.seq)
+        .order_by(table.c[key])
         .limit(bindparam("most"))
     )
-    return old, delete(table).where(table.c.seq.in_(bindparam("chosen", expanding=True)))
+    return old, delete(table).where(table.c[key].in_(bindparam("chosen", expanding=True)))
 
 
 _newest = t.decisions.alias("newest")
@@ -240,6 +257,7 @@ BITES = [
     _bite(t.events),
     _bite(t.outbox, t.outbox.c.sent_at.is_not(null())),
     _bite(t.decisions, t.decisions.c.seq.not_in(_in_force)),
+    _bite(t.heartbeats, key="name"),
 ]
 
 INSERT_MESSAGE: Insert = insert(t.outbox)

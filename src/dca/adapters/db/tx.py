@@ -82,6 +82,15 @@ class SqlTx:
         self._change(s.UPDATE_ASSET, rows.asset_values(asset), asset.id, asset.version)
         return raised(asset)
 
+    def remove_asset(self, asset: Asset) -> bool:
+        if self._one(s.HAS_ORDERS, row=asset.id):
+            return False
+        self._connection.execute(s.REMOVE_CYCLES, {"row": asset.id})
+        removed = self._connection.execute(s.REMOVE_ASSET, {"row": asset.id, "read_version": asset.version})
+        if removed.rowcount != 1:
+            raise StaleWrite(f"{asset.asset_symbol} is not at version {asset.version} any more")
+        return True
+
     def situation(self, asset_id: int) -> Situation | None:
         row = self._one(s.SITUATION, row=asset_id)
         return _situation(row) if row else None
@@ -138,11 +147,25 @@ class SqlTx:
         return self.cycle(_only(result.inserted_primary_key))
 
     def update_cycle(self, cycle: Cycle) -> Cycle:
-        self._change(s.UPDATE_CYCLE, rows.cycle_values(cycle), cycle.id, cycle.version)
+        values = rows.cycle_values(cycle)
+        # A cycle never changes its asset, and one whose asset somebody deleted must still be ended.
+        del values["asset_id"]
+        try:
+            self._change(s.UPDATE_CYCLE, values, cycle.id, cycle.version)
+        except IntegrityError as error:
+            if is_duplicate(error):
+                raise StaleWrite(f"asset {cycle.asset_id} has another unfinished cycle") from error
+            raise
         return raised(cycle)
 
     def owned(self, asset_id: int) -> Decimal:
         return sum((quantity for (quantity,) in self._all(s.OWNED, row=asset_id)), ZERO)
+
+    def owned_by_asset(self) -> dict[int, Decimal]:
+        owned: dict[int, Decimal] = {}
+        for asset_id, quantity in self._all(s.OWNED_BY_ASSET):
+            owned[asset_id] = owned.get(asset_id, ZERO) + quantity
+        return owned
 
     def insert_order(self, order: Order) -> bool:
         values = {f"new_{name}": value for name, value in rows.order_values(order).items()}
@@ -235,6 +258,10 @@ class SqlTx:
 
     def decision_at(self, asset_id: int, at: datetime) -> Decision | None:
         row = self._one(s.DECISION_AT, asset=asset_id, instant=at)
+        return rows.decision_of(row) if row else None
+
+    def decision_after(self, asset_id: int, at: datetime) -> Decision | None:
+        row = self._one(s.DECISION_AFTER, asset=asset_id, instant=at)
         return rows.decision_of(row) if row else None
 
     def decisions(self, asset_id: int, *, limit: int = 100) -> list[Decision]:

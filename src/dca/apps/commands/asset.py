@@ -9,10 +9,14 @@ from typing import Any
 from dca import settings as env
 from dca import wiring
 from dca.apps import status as status_page
-from dca.apps.commands.options import amount
+from dca.apps.commands.options import agreed, amount, asking, command, with_symbol
 from dca.domain.asset import Asset, Rules
 from dca.domain.money import plain
-from dca.service import assets
+from dca.ports import Broker, Store
+from dca.service import adoption, assets
+from dca.service.operating import coins
+from dca.service.recorder import Recorder
+from dca.strategy.dca import shown
 from dca.strategy.ladder import ladder
 
 DEFAULTS: dict[str, Any] = {
@@ -46,28 +50,55 @@ RULE_OPTIONS: list[tuple[str, str, Any, str]] = [
 
 
 def add(commands: Any) -> None:
-    asset = commands.add_parser("asset", help="what is traded, and how")
-    asset = asset.add_subparsers(required=True, metavar="COMMAND")
-    command = asset.add_parser("add", help="trade another asset")
-    command.add_argument("symbol", help="such as BTC/USD")
-    command.add_argument("--disabled", action="store_true", help="store it, but do not trade it yet")
-    _rule_options(command, DEFAULTS)
-    command.set_defaults(run=_add)
-    command = asset.add_parser("set", help="change how an asset is traded")
-    command.add_argument("symbol")
-    _rule_options(command, {})
-    command.set_defaults(run=_set)
+    group = command(commands, "asset", "what is traded, and how", "dca asset list")
+    asset = group.add_subparsers(required=True, metavar="COMMAND")
+    adding = command(
+        asset,
+        "add",
+        "trade another asset",
+        "dca asset add BTC/USD --base 20 --safety 20 --max-safety 5 --deviation 2 --take-profit 1.5",
+    )
+    adding.add_argument("symbol", help="such as BTC/USD")
+    adding.add_argument("--disabled", action="store_true", help="store it, but do not trade it yet")
+    _rule_options(adding, DEFAULTS)
+    adding.set_defaults(run=_add)
+    setting = command(
+        asset, "set", "change how an asset is traded", "dca asset set BTC/USD --take-profit 2 --trailing"
+    )
+    with_symbol(setting)
+    _rule_options(setting, {})
+    setting.set_defaults(run=_set)
     for name, wanted in (("enable", True), ("disable", False)):
         words = "buy again" if wanted else "buy nothing more; what is held is still sold by its rules"
-        command = asset.add_parser(name, help=words)
-        command.add_argument("symbol")
-        command.set_defaults(run=_switch, wanted=wanted)
-    command = asset.add_parser("resume", help="trade an asset again that was halted")
-    command.add_argument("symbol")
-    command.set_defaults(run=_resume)
-    command = asset.add_parser("list", help="every asset with its ladder")
-    command.add_argument("--json", action="store_true")
-    command.set_defaults(run=_list)
+        switching = command(asset, name, words, f"dca asset {name} BTC/USD")
+        with_symbol(switching)
+        switching.set_defaults(run=_switch, wanted=wanted)
+    _halted_commands(asset)
+    removing = command(
+        asset,
+        "remove",
+        "take an asset away; one that has traded is disabled and stays in the books",
+        "dca asset remove DOGE/USD",
+    )
+    with_symbol(removing)
+    removing.set_defaults(run=_remove)
+    listing = command(asset, "list", "every asset with its ladder", "dca asset list --json")
+    listing.add_argument("--json", action="store_true", help="print it as JSON")
+    listing.set_defaults(run=_list)
+
+
+def _halted_commands(asset: Any) -> None:
+    """What ends the halt of an asset whose coins are not what the books say."""
+    words = "count the difference at the venue as the cycle's own, as if the bot had traded it"
+    adopting = command(asset, "adopt", words, "dca asset adopt BTC/USD --price 61000 --yes")
+    with_symbol(adopting)
+    adopting.add_argument("--price", type=amount, help="USD a coin was traded for (default: today's)")
+    asking(adopting)
+    adopting.set_defaults(run=_adopt)
+    words = "end a halt; a difference at the venue stays, and counts as right from now on"
+    resuming = command(asset, "resume", words, "dca asset resume BTC/USD")
+    with_symbol(resuming)
+    resuming.set_defaults(run=_resume)
 
 
 def _rule_options(command: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
@@ -100,7 +131,7 @@ def _add(options: argparse.Namespace) -> None:
 
 def _set(options: argparse.Namespace) -> None:
     settings = env.load()
-    symbol = options.symbol.strip().upper()
+    symbol = options.symbol
 
     def edit(asset: Asset) -> Asset:
         current = {field.name: getattr(asset.rules, field.name) for field in fields(Rules)}
@@ -119,25 +150,58 @@ def _switch(options: argparse.Namespace) -> None:
         return replace(asset, is_enabled=options.wanted)
 
     words = "enabled" if options.wanted else "disabled"
-    _changed(env.load(), options.symbol, edit, f"{words} by the operator")
+    _changed(env.local(), options.symbol, edit, f"{words} by the operator")
 
 
 def _resume(options: argparse.Namespace) -> None:
-    def edit(asset: Asset) -> Asset:
-        return replace(asset, halted_reason=None)
+    settings = env.load()
+    with wiring.opened(settings) as store:
+        print(adoption.resume(store, wiring.clock(settings), wiring.broker(settings), options.symbol))
 
-    _changed(env.load(), options.symbol, edit, "resumed by the operator")
+
+def _adopt(options: argparse.Namespace) -> None:
+    settings = env.load()
+    clock, venue = wiring.clock(settings), wiring.broker(settings)
+    with wiring.opened(settings) as store:
+        if not agreed(options, _adopting_plan(store, venue, options.symbol, options.price)):
+            return
+        recorder = Recorder(store, clock, settings.fees)
+        print(adoption.adopt(store, clock, recorder, venue, options.symbol, options.price))
+
+
+def _adopting_plan(store: Store, venue: Broker, symbol: str, price: Decimal | None) -> str:
+    owned = store.read(lambda tx: tx.owned(assets.named(tx, symbol).id))
+    held = venue.holding(symbol).qty
+    if price is None:
+        quote = venue.latest_quote(symbol)
+        price = quote.ask if held > owned else quote.bid
+    surplus, verb = abs(held - owned), "bought" if held > owned else "sold"
+    return (
+        f"{symbol}: the venue holds {plain(held)}, the books own {plain(owned)}\n"
+        f"  {coins(surplus, symbol)} would count as {verb} at {shown(price)} ({surplus * price:.2f} USD), "
+        "and a halt end"
+    )
+
+
+def _remove(options: argparse.Namespace) -> None:
+    settings = env.local()
+    with wiring.opened(settings) as store:
+        gone = assets.remove(store, wiring.clock(settings), options.symbol)
+    stays = "has traded: it is disabled, and stays in the books"
+    print(f"{options.symbol} {'is removed' if gone else stays}")
 
 
 def _changed(settings: env.Settings, symbol: str, edit: Any, why: str) -> None:
     with wiring.opened(settings) as store:
-        asset = assets.change(store, wiring.clock(settings), symbol.strip().upper(), edit, why)
+        asset = assets.change(store, wiring.clock(settings), symbol, edit, why)
     print(_described(asset))
 
 
 def _described(asset: Asset) -> str:
     steps = ladder(asset.rules)
     state = "enabled" if asset.is_enabled else "disabled"
+    if asset.paused_reason:
+        state = f"paused: {asset.paused_reason}"
     if asset.halted_reason:
         state = f"halted: {asset.halted_reason}"
     return (
@@ -148,7 +212,7 @@ def _described(asset: Asset) -> str:
 
 
 def _list(options: argparse.Namespace) -> None:
-    with wiring.opened(env.load()) as store:
+    with wiring.opened(env.local()) as store:
         found = store.read(lambda tx: tx.assets())
     if options.json:
         print(json.dumps([status_page.asset_fields(asset) for asset in found], indent=2))

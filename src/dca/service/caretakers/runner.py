@@ -8,7 +8,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
-from dca.domain.errors import IllegalTransition, StaleWrite, StoreUnavailable, Unauthorized, VenueError
+from dca.domain.errors import (
+    IllegalTransition,
+    StaleWrite,
+    StoreUnavailable,
+    Unauthorized,
+    Unmended,
+    VenueError,
+)
 from dca.domain.record import Heartbeat, Message
 from dca.ports import Clock, Store, Tx
 from dca.service.lease import Alive, LeaseTaken, take
@@ -53,7 +60,8 @@ class Caretaker(Protocol[V, R]):
     def mend(self, repair: R) -> str | None:
         """The repair is done; None, or why nothing had to be done any more.
 
-        Raises StaleWrite when somebody else changed the rows first, VenueError, StoreUnavailable."""
+        Raises StaleWrite when somebody else changed the rows first, VenueError, StoreUnavailable,
+        Unmended."""
 
 
 class Result(StrEnum):
@@ -118,12 +126,13 @@ def run(
     holder: str,
     alive: Alive,
     dry_run: bool = False,
+    place: str = "",
 ) -> Report:
     """One pass was made, or not begun because another one runs; the report says which.
 
     A pass that could not look changed nothing. Its result is kept as the heartbeat
     `caretaker:NAME`, and a person is told after FAILURES_TO_TELL failures in a row. A dry run takes
-    no lease and writes nothing at all.
+    no lease and writes nothing at all. Passes at different places do not exclude each other.
     """
     report = Report(caretaker.name, clock.now())
     begun = clock.monotonic()
@@ -132,7 +141,7 @@ def run(
             report.planned = caretaker.plan(caretaker.look(), clock.now())
             report.result = Result.DRY_RUN
         else:
-            with _held(store, clock, f"caretaker:{caretaker.name}", holder, alive):
+            with _held(store, clock, f"caretaker:{caretaker.name}{place}", holder, alive):
                 _pass(caretaker, clock, report)
     except LeaseTaken as error:
         report.result, report.detail = Result.BUSY, str(error)
@@ -167,7 +176,7 @@ def _pass(caretaker: Caretaker[V, R], clock: Clock, report: Report) -> None:
             moot = caretaker.mend(repair)
         except StaleWrite:
             moot = "somebody else changed the rows first"
-        except (VenueError, StoreUnavailable, IllegalTransition) as error:
+        except (VenueError, StoreUnavailable, IllegalTransition, Unmended) as error:
             report.failed += 1
             report.notes[repair.subject] = str(error)
             report.result = Result.PARTLY

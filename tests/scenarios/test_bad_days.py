@@ -1,0 +1,539 @@
+"""Bad days: each ends in words that say what to do, with nothing doubled and nothing lost."""
+
+import json
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal as D
+from itertools import count
+from pathlib import Path
+
+import databases
+import mysql.connector
+import pytest
+from bad_day import FELL, LEVELS, ROSE, Day, day, until
+
+from dca.adapters.db.store import LOCK_TIMEOUT_S
+from dca.apps.judge import Books, judge
+from dca.apps.reckoning import reckon, settle, venue_log
+from dca.apps.world import SCRIPTS, SOURCE
+
+ANSWERS = (401, 403, 429, 500, "html", "empty", "half", "hang", "reset")
+PROVEN = (401, 429)
+"""Answers that prove a refusal; a venue that gave them after taking the order would lie."""
+LOOKS = ("/v2/positions", "/v2/orders?", "/v2/orders:by_client_order_id")
+
+
+@pytest.fixture(scope="module")
+def venue_day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+    with day(tmp_path_factory.mktemp("venue")) as found:
+        found.run.start_streamer()
+        yield found
+
+
+class TestTheVenueAnswers:
+    @pytest.mark.parametrize("answer", ANSWERS)
+    def test_whatever_was_asked(self, venue_day: Day, answer: int | str) -> None:
+        """The base order is taken, but its answer spoiled and its events lost; the safety order never
+        arrives, the sell is taken or refused, and every look at orders and positions fails once."""
+        today = venue_day
+        today.lift()
+        cycle = today.cycle()
+        for path in LOOKS:
+            today.fault(method="GET", path=path, answer=answer, times=1)
+        unclear = 504 if answer in PROVEN else answer
+        today.fault(method="POST", path="/v2/orders", answer=unclear, reached=True, times=1)
+        today.fault(method="POST", path="/v2/orders", answer=answer, times=1)
+        sold = answer not in PROVEN
+        today.fault(method="POST", path="/v2/orders", answer=answer, reached=sold, after=1, times=1)
+        today.fault(stream="trades", drop=3)
+        today.whole_cycle()
+        struck = [1, 1, 1, 1, 1, 1, 3]
+        today.until("every fault has struck", lambda: [row["struck"] for row in today.faults()] == struck)
+        attempts = [row["body"]["client_order_id"].split("-", 2)[2] for row in today.posts(cycle)]
+        again = [] if sold else ["take_profit-0-2"]
+        assert attempts == ["base-0-1", "safety-1-1", "safety-1-2", "take_profit-0-1", *again]
+        today.holds()
+
+
+@pytest.fixture(scope="module")
+def server(mariadb: databases.Mariadb) -> Iterator[databases.Mariadb]:
+    """A server that may be stopped and killed: nobody else uses it."""
+    with databases.mariadb_server() as private:
+        yield private
+
+
+@pytest.fixture(scope="module")
+def server_day(server: databases.Mariadb, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+    folder, symbols = tmp_path_factory.mktemp("server"), ("BTC/USD", "ETH/USD")
+    url = server.url("bad_days")
+    with day(folder, symbols=symbols, speed=20.0, database_url=url, cooldown_s=1) as found:
+        found.run.start_streamer()
+        yield found
+
+
+class TestTheDatabase:
+    @pytest.mark.parametrize("how", ["killed", "stopped"])
+    def test_is_gone_in_the_middle_of_a_fill(
+        self, server_day: Day, server: databases.Mariadb, how: str
+    ) -> None:
+        """For a simulated minute: nobody listens, or nobody answers."""
+        today = server_day
+        today.mark()
+        today.bought("ETH/USD")
+        order = today.resting()
+        today.fill(order.key, "0.001")
+        today.until("a part is booked", lambda: today.cycle().quantity > 0)
+        sent, back = len(today.posts()), today.run.clock.now() + timedelta(seconds=60)
+        with _gone(server, how):
+            today.fill(order.key)
+            today.quote(FELL, "ETH/USD")
+            if how == "killed":
+                caretaker = today.run.script("order_manager")
+            while today.run.clock.now() < back:
+                today.quote(FELL, "ETH/USD")
+            assert len(today.posts()) == sent, "nothing is sent that cannot be journaled"
+        today.fell("ETH/USD")
+        today.until("the fill is booked", lambda: today.booked(order.key))
+        if how == "killed":
+            address = f"127.0.0.1:{server.port}"
+            assert address in today.logged("update_not_recorded")[0]["error"]
+            assert caretaker.returncode == 75
+            assert address in caretaker.stderr and "nothing was changed" in caretaker.stderr
+        today.hold(on=False)
+        today.rose("ETH/USD")
+        today.rose()
+        today.holds()
+
+    def test_locks_rows_for_longer_than_a_writer_waits(
+        self, server_day: Day, server: databases.Mariadb
+    ) -> None:
+        today = server_day
+        today.mark()
+        order = today.resting()
+        with closing(server.connect("bad_days")) as other:
+            other.autocommit = False
+            for table in ("dca_cycles", "dca_leases", "dca_heartbeats"):
+                other.cursor(buffered=True).execute(f"SELECT * FROM {table} FOR UPDATE")
+            today.fill(order.key)
+            release = threading.Timer(LOCK_TIMEOUT_S + 0.5, other.rollback)
+            release.start()
+            ended = today.run.script("order_manager")
+            release.join()
+        assert ended.returncode == 0, ended.stderr
+        today.until("the fill is booked", lambda: today.booked(order.key))
+        assert any("1205" in line["error"] for line in today.logged("store_retried"))
+        today.hold(on=False)
+        today.rose()
+        today.holds()
+
+    def test_chooses_the_recorder_as_the_victim_of_a_deadlock(
+        self, server_day: Day, server: databases.Mariadb
+    ) -> None:
+        today = server_day
+        today.mark()
+        order = today.resting()
+        with closing(server.connect("bad_days")) as other:
+            execute = other.cursor(buffered=True).execute
+            execute("CREATE TABLE IF NOT EXISTS heavy (n INT)")
+            other.autocommit = False
+            execute("INSERT INTO heavy SELECT seq FROM seq_1_to_1000")
+            execute("SELECT * FROM dca_cycles FOR UPDATE")
+            today.fill(order.key)
+            waits = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+            until("the recorder waits", lambda: server.run(waits)[0][0] > 0)
+            execute("SELECT * FROM dca_orders FOR UPDATE")
+            today.until("it was the victim", lambda: today.logged("store_retried"))
+            other.rollback()
+        today.until("the fill is booked", lambda: today.booked(order.key))
+        assert any("1213" in line["error"] for line in today.logged("store_retried"))
+        today.hold(on=False)
+        today.rose()
+        today.holds()
+
+    def test_closes_every_connection_now_and_then(self, server_day: Day, server: databases.Mariadb) -> None:
+        """By KILL, and because it was idle: the streamer and a caretaker hardly notice."""
+        today = server_day
+        today.mark()
+        with _killing_connections(server):
+            today.bought()
+            caretaker = today.run.script("consistency_checker")
+            today.fell()
+        today.rose()
+        assert caretaker.returncode in (0, 75), caretaker.stderr
+        assert today.logged("store_retried")
+        today.holds()
+
+
+@contextmanager
+def _gone(server: databases.Mariadb, how: str) -> Iterator[None]:
+    if how == "killed":
+        server.kill()
+    else:
+        os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if how == "killed":
+            server.start()
+        else:
+            os.kill(server.pid, signal.SIGCONT)
+
+
+@contextmanager
+def _killing_connections(server: databases.Mariadb) -> Iterator[None]:
+    """Every connection to the day's database is killed five times a second, or ends when it was idle
+    for a second."""
+    done = threading.Event()
+
+    def kill() -> None:
+        while not done.wait(0.2):
+            for (number,) in server.run(
+                "SELECT id FROM information_schema.processlist WHERE db = 'bad_days'"
+            ):
+                with suppress(mysql.connector.Error):
+                    server.run(f"KILL {number}")
+
+    server.run("SET GLOBAL wait_timeout = 1")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            killing = pool.submit(kill)
+            try:
+                yield
+            finally:
+                done.set()
+                killing.result()
+    finally:
+        server.run("SET GLOBAL wait_timeout = 28800")
+
+
+class TestTheDisk:
+    """SQLite on a disk that is full, or that may not be written."""
+
+    def test_is_full(self, venue_day: Day) -> None:
+        """For the streamer only, and for its log too: nothing but the journal can hold it back."""
+        today = venue_day
+        today.bought()
+        sent = len(today.posts())
+        with _no_room(today):
+            end = today.run.clock.monotonic() + 1
+            while today.run.clock.monotonic() < end:
+                today.quote(FELL)
+            assert len(today.posts()) == sent, "nothing is sent that cannot be journaled"
+        today.fell()
+        today.rose()
+        today.holds()
+
+    def test_is_full_for_everybody(self, disk_day: Day) -> None:
+        today, disk = disk_day, Path(disk_day.run.settings.database_url.removeprefix("sqlite:///")).parent
+        if not disk.is_mount():
+            pytest.skip("nobody may mount a small disk here")
+        today.run.start_streamer()
+        order = today.resting()
+        today.mark()
+        with _filled(disk):
+            today.fill(order.key)
+            today.until("it is said", lambda: today.logged("update_not_recorded"))
+            caretaker = today.run.script("order_manager")
+        today.until("the fill is booked", lambda: today.booked(order.key))
+        (line, *_) = today.logged("update_not_recorded")
+        assert "full; make room on the disk" in line["error"] and str(disk) in line["error"]
+        assert caretaker.returncode == 75
+        assert "full; make room on the disk" in caretaker.stderr
+        today.hold(on=False)
+        today.rose()
+        today.holds()
+
+    def test_may_not_be_written(self, disk_day: Day) -> None:
+        today, run = disk_day, disk_day.run
+        if run.streamer is not None:
+            run.stop_streamer()
+        today.quote()
+        sent = len(today.posts())
+        file = Path(run.settings.database_url.removeprefix("sqlite:///"))
+        run.store.close()
+        file.chmod(0o400)
+        for program in (SOURCE / "main_app.py", SCRIPTS / "asset_caretaker.py"):
+            ended = _without_powers(today, str(program))
+            assert ended.returncode == 75
+            assert f"{file}: " in ended.stderr and "let this user write the file" in ended.stderr
+        file.chmod(0o600)
+        assert len(today.posts()) == sent
+        run.start_streamer()
+        today.whole_cycle()
+        today.holds()
+
+
+@pytest.fixture(scope="module")
+def disk_day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+    """The database is on a disk of one megabyte, if one can be mounted; the streamer does not run yet."""
+    folder = tmp_path_factory.mktemp("disk")
+    disk = folder / "small"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(disk)]
+    subprocess.run(command, capture_output=True, check=False)
+    try:
+        with day(folder, database_url=f"sqlite:///{disk / 'dca.sqlite3'}") as found:
+            yield found
+    finally:
+        if disk.is_mount():
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@contextmanager
+def _no_room(today: Day) -> Iterator[None]:
+    """No file of the streamer may grow, or be written beyond its first byte."""
+    assert today.run.streamer is not None
+    pid = today.run.streamer.pid
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def _filled(disk: Path) -> Iterator[None]:
+    """Not a byte is left on the disk."""
+    filler = disk / "filler"
+    with filler.open("ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(512))
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def _without_powers(today: Day, *command: str) -> subprocess.CompletedProcess[str]:
+    """What became of the program, for which permissions hold even where the tests run as root."""
+    drop = "-dac_override,-dac_read_search"
+    prefix = ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}"] if os.geteuid() == 0 else []
+    return subprocess.run(
+        [*prefix, sys.executable, *command],
+        env=today.run.environment,
+        cwd=today.run.folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+class TestTheClock:
+    def test_is_five_minutes_off(self, tmp_path: Path) -> None:
+        """It keeps the bot from trading, with words; where a person allows it, nothing is doubled or
+        taken for lost or stale."""
+        ahead = datetime.now(UTC) + timedelta(seconds=300)
+        own = {"CLOCK_ORIGIN": "", "CLOCK_WALL_ORIGIN": "", "MAX_QUOTE_AGE_S": "60", "STALE_ORDER_S": "60"}
+        with day(tmp_path, speed=1.0, start=ahead, **own) as today:
+            run = today.run
+            run.start_streamer()
+            today.until("it says why", lambda: "quote stale: age_s -300" in _explained(today), at=D(1))
+            run._base["CLOCK_ORIGIN"] = (ahead - timedelta(seconds=600)).isoformat()
+            run.restart_exchange()
+            today.until("it says why", lambda: "quote stale: age_s 300" in _explained(today), at=D(1))
+            assert today.posts() == []
+            doctor = run.dca("doctor", "--no-streams")
+            assert doctor.returncode == 1
+            assert "clock: 300" in doctor.stdout, doctor.stdout
+            run.stop_streamer()
+            run.start_streamer(MAX_QUOTE_AGE_S="600")
+            today.fault(method="POST", path="/v2/orders", answer=504, reached=True, times=1)
+            order = today.resting()
+            caretaker = run.script("order_manager", "--json", GRACE_S="60")
+            assert json.loads(caretaker.stdout)["planned"] == 0, "it is neither lost nor stale"
+            today.hold(on=False)
+            today.bought()
+            assert [one.key for one in today.orders()] == [order.key]
+            today.rose()
+            settle(run)
+            venue = venue_log(run)
+            requests = [replace(one, at=one.at + timedelta(seconds=300)) for one in venue.requests]
+            verdict = judge(
+                replace(venue, requests=requests), Books.read(run.store), run.broker.instruments()
+            )
+            assert (verdict.violations, reckon(run)["unexplained"]) == ([], "0.00")
+
+    def test_of_the_street_is_set_back(self, server: databases.Mariadb, tmp_path: Path) -> None:
+        """An hour comes twice in New York, where the streamer is; the database server is somewhere else."""
+        start = datetime(2023, 11, 5, 5, 57, tzinfo=UTC)
+        server.run("SET GLOBAL time_zone = '+10:30'")
+        url = server.url("street")
+        try:
+            with day(tmp_path, speed=60.0, start=start, database_url=url, TZ="America/New_York") as today:
+                run = today.run
+                run.start_streamer()
+                today.bought()
+                today.until(
+                    "the hour begins again", lambda: run.clock.now() > start.replace(hour=6, minute=0)
+                )
+                today.fell()
+                today.rose()
+                today.bought()
+                books = Books.read(run.store)
+                instants = [start, *(order.created_at for order in books.orders), run.clock.now()]
+                assert instants == sorted(instants)
+                assert all(start < fill.at < run.clock.now() for fill in books.fills)
+                ended, again = books.cycles[0].completed_at, books.orders[-1].created_at
+                assert ended is not None and timedelta(seconds=60) <= again - ended < timedelta(seconds=900)
+                today.holds()
+        finally:
+            server.run("SET GLOBAL time_zone = SYSTEM")
+
+
+def _explained(today: Day, symbol: str = "BTC/USD") -> str:
+    """Why the streamer did what it did last, as its heartbeat says."""
+    beats = today.run.store.read(lambda tx: tx.heartbeats())
+    return next((beat.detail["assets"].get(symbol, "") for beat in beats if beat.name == "streamer"), "")
+
+
+class TestTwoStreamers:
+    def test_at_once_one_of_them_trades(self, tmp_path: Path) -> None:
+        """And it steps back when a third one, elsewhere, took its place while it was not heard of."""
+        with day(tmp_path) as today:
+            homes = [tmp_path / name for name in ("one", "two")]
+            racing = [_streamer(today, home) for home in homes]
+            today.until("one of them is gone", lambda: any(one.poll() is not None for one in racing))
+            (loser,) = (one for one in racing if one.poll() is not None)
+            (winner,) = (one for one in racing if one is not loser)
+            today.bought()
+            _hold_the_lease(today, "elsewhere/1/1.00", until="2100-01-01")
+            today.until("the other one steps back", lambda: winner.poll() is not None)
+            assert (loser.returncode, winner.returncode) == (75, 75)
+            said = "".join((home / "out").read_text() for home in homes)
+            assert said.count("another instance took over") == 1
+            assert said.count("is run by") + said.count("first") == 1
+            assert today.run.script("order_manager").returncode == 0
+            _hold_the_lease(today, "elsewhere/1/1.00", until="2020-01-01")
+            today.run.start_streamer()
+            today.fell()
+            today.rose()
+            today.holds()
+
+
+def _streamer(today: Day, home: Path) -> subprocess.Popen[bytes]:
+    """One that shares nothing with others but the database and the account."""
+    home.mkdir()
+    with (home / "out").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, str(SOURCE / "main_app.py")],
+            env={**today.run.environment, "DCA_RUN_DIR": str(home)},
+            stdout=out,
+            stderr=out,
+            cwd=home,
+        )
+    today.run._processes.append(process)
+    return process
+
+
+def _hold_the_lease(today: Day, holder: str, *, until: str) -> None:
+    with closing(sqlite3.connect(today.run.folder / "dca.sqlite3")) as connection, connection:
+        change = "UPDATE dca_leases SET holder = ?, expires_at = ?, version = version + 1"
+        connection.execute(change, (holder, f"{until}T00:00:00.000000+00:00"))
+
+
+CONTROL = "DOGE/USD"
+_numbers = count(1)
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def asset_day(
+    request: pytest.FixtureRequest, server: databases.Mariadb, tmp_path: Path
+) -> Iterator[tuple[Day, "Sql"]]:
+    """Five assets, each with a position, and a person at the database's own prompt."""
+    name = f"assets_{next(_numbers)}"
+    url = server.url(name) if request.param == "mariadb" else f"sqlite:///{tmp_path / name}"
+    with day(tmp_path, symbols=tuple(LEVELS), database_url=url, cooldown_s=86400) as today:
+        today.quote()
+        today.run.start_streamer()
+        for symbol in LEVELS:
+            today.bought(symbol)
+        yield today, Sql(url, server)
+
+
+@dataclass(frozen=True)
+class Sql:
+    """Statements as a person types them, with or without foreign keys."""
+
+    url: str
+    server: databases.Mariadb
+
+    def __call__(self, *statements: str, keys: bool = True) -> None:
+        if self.url.startswith("sqlite"):
+            with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as connection, connection:
+                connection.execute(f"PRAGMA foreign_keys = {'ON' if keys else 'OFF'}")
+                for statement in statements:
+                    connection.execute(statement)
+        else:
+            checks = f"SET foreign_key_checks = {int(keys)}"
+            self.server.run(checks, *statements, database=self.url.rpartition("/")[2])
+
+
+class TestAnAsset:
+    def test_is_edited_in_the_middle_of_its_cycle(self, asset_day: tuple[Day, Sql]) -> None:
+        """Disabled it is sold but not bought, changed it follows its new rules, halted it rests, and
+        the others trade on; it cannot be removed."""
+        today, sql = asset_day
+        with pytest.raises((sqlite3.IntegrityError, mysql.connector.IntegrityError)):
+            sql("DELETE FROM dca_assets")
+        sql(
+            "UPDATE dca_assets SET is_enabled = 0 WHERE asset_symbol = 'BTC/USD'",
+            "UPDATE dca_assets SET max_safety_orders = 0, take_profit_percent = '4'"
+            " WHERE asset_symbol = 'ETH/USD'",
+            "UPDATE dca_assets SET halted_reason = 'a person looks' WHERE asset_symbol = 'SOL/USD'",
+        )
+        today.until("it was seen", lambda: "halted" in _explained(today, "SOL/USD"), at=D(1))
+        resting = {symbol: len(today.orders(symbol)) for symbol in ("BTC/USD", "ETH/USD", "SOL/USD")}
+        today.until("the others buy", lambda: today.cycle(CONTROL).safety_orders == 1, at=FELL)
+        assert {symbol: len(today.orders(symbol)) for symbol in resting} == resting
+        for symbol in ("BTC/USD", "LTC/USD", CONTROL):
+            today.rose(symbol)
+        today.quote(ROSE)
+        assert today.cycle("ETH/USD").quantity > 0 and today.cycle("SOL/USD").quantity > 0
+        today.until(
+            "the new rule sells", lambda: len(today.cycles("ETH/USD")) == 2, at=D("1.05"), on=["ETH/USD"]
+        )
+        assert len(today.orders("SOL/USD")) == resting["SOL/USD"]
+        sql("UPDATE dca_assets SET halted_reason = NULL WHERE asset_symbol = 'SOL/USD'")
+        today.rose("SOL/USD")
+        assert all(one.intent.side == "sell" for one in today.orders("BTC/USD")[1:])
+        today.holds()
+
+    def test_is_removed_in_the_middle_of_its_cycle(self, asset_day: tuple[Day, Sql]) -> None:
+        """One with a buy at work, and one with a sell: what fills then is booked all the same."""
+        today, sql = asset_day
+        buying = today.resting("BTC/USD", at=FELL)
+        selling = today.resting("ETH/USD", at=ROSE)
+        sql("CREATE TABLE kept AS SELECT * FROM dca_assets")
+        removed = "asset_symbol IN ('BTC/USD', 'ETH/USD', 'SOL/USD')"
+        sql(f"DELETE FROM dca_assets WHERE {removed}", keys=False)
+        today.fill(buying.key)
+        today.fill(selling.key)
+        today.until("both are booked", lambda: today.booked(buying.key) and today.booked(selling.key))
+        posts = len(today.posts())
+        today.quote(FELL, "SOL/USD")
+        today.fell(CONTROL)
+        today.rose(CONTROL)
+        assert {row["body"]["symbol"] for row in today.posts()[posts:]} == {CONTROL}
+        today.until("it is said", lambda: len(today.logged("asset_gone", new=False)) == 3)
+        planned = today.run.script("consistency_checker", "--dry-run").stdout
+        assert planned.count("its asset is gone") == 2, planned
+        sql(f"INSERT INTO dca_assets SELECT * FROM kept WHERE {removed}")
+        assert today.run.script("asset_caretaker").returncode == 0
+        today.hold("BTC/USD", on=False)
+        today.hold("ETH/USD", on=False)
+        today.rose("BTC/USD")
+        today.rose("SOL/USD")
+        today.bought("ETH/USD")
+        today.holds()
