@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dca
 from dca import boundaries, logs
@@ -21,7 +21,6 @@ from dca.adapters.process import PidFile, identity, may_be_alive
 from dca.adapters.rotation import LogFolder
 from dca.adapters.sdnotify import supervised
 from dca.adapters.supervise import LocalSupervisor, note_exit, pid_path
-from dca.adapters.venues.alpaca import AlpacaBroker, AlpacaMarketFeed, AlpacaTradeFeed
 from dca.domain.errors import ConfigError, Unauthorized, VenueError
 from dca.logs.hiding import Hiding
 from dca.ports import HALTED, Account, Broker, Clock, Store
@@ -44,6 +43,9 @@ from dca.service.trader import Trader
 from dca.settings import ClockSettings, Settings, env_file_complaint
 from dca.strategy.dca import Terms
 from dca.strategy.ladder import VENUE_MINIMUM
+
+if TYPE_CHECKING:
+    from dca.adapters.venues.alpaca import AlpacaBroker, AlpacaMarketFeed, AlpacaTradeFeed
 
 log = logging.getLogger(__name__)
 RETRY_S = 1.0
@@ -97,10 +99,13 @@ def opened(settings: Settings) -> Iterator[Store]:
         database.close()
 
 
-def broker(settings: Settings) -> AlpacaBroker:
+def broker(settings: Settings) -> "AlpacaBroker":
     """The venue. Raises ConfigError when the settings do not say enough of it."""
     if settings.venue_complaints:
         raise ConfigError("settings: " + "; ".join(settings.venue_complaints))
+    # Here, because alpaca-py loads pandas: half the start of whatever never asks the venue.
+    from dca.adapters.venues.alpaca import AlpacaBroker
+
     return AlpacaBroker(
         settings.api_key_id,
         settings.api_secret_key,
@@ -110,11 +115,15 @@ def broker(settings: Settings) -> AlpacaBroker:
     )
 
 
-def market_feed(settings: Settings) -> AlpacaMarketFeed:
+def market_feed(settings: Settings) -> "AlpacaMarketFeed":
+    from dca.adapters.venues.alpaca import AlpacaMarketFeed
+
     return AlpacaMarketFeed(settings.data_stream_url, settings.api_key_id, settings.api_secret_key)
 
 
-def trade_feed(settings: Settings) -> AlpacaTradeFeed:
+def trade_feed(settings: Settings) -> "AlpacaTradeFeed":
+    from dca.adapters.venues.alpaca import AlpacaTradeFeed
+
     return AlpacaTradeFeed(settings.stream_url, settings.api_key_id, settings.api_secret_key)
 
 

@@ -160,7 +160,7 @@ def housekeeping(environment: dict[str, str], *options: str) -> subprocess.Compl
 
 def test_the_script_keeps_house_once_a_day(environment: dict[str, str], tmp_path: Path) -> None:
     planned = housekeeping(environment, "--dry-run")
-    assert planned.returncode == 0 and "would backup database: there is none yet" in planned.stdout
+    assert planned.returncode == 0 and "would backup database: there is none\n" in planned.stdout
     assert not (tmp_path / "backups").exists()
     first = housekeeping(environment, "--json")
     assert first.returncode == 0, first.stderr

@@ -95,6 +95,14 @@ def _content(path: Path) -> bytes:
     return gzip.decompress(data) if path.suffix == ".gz" else data
 
 
+@pytest.fixture(autouse=True)
+def _open_by_default() -> Iterator[None]:
+    """As most accounts are: what is private is so because a program made it so."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def canaries() -> Canaries:
     return Canaries()
@@ -192,6 +200,9 @@ def good_days(run: World, said: Said, exchange: Running) -> None:
     waited(
         run.clock, "it has bought", lambda: run.owned() > 0, PATIENCE_S, meanwhile=lambda: quote_now(exchange)
     )
+    assert run.streamer is not None
+    limits = Path(f"/proc/{run.streamer.pid}/limits").read_text()
+    assert re.search(r"Max core file size +0 +0 ", limits), "a core dump would hold the keys"
     for name in CARETAKERS:
         keep(said, name, run.script(name, "--json"), 0, 75)
     keep(said, "doctor", run.dca("doctor", "--no-streams"), 0, 1)

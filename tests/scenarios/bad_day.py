@@ -17,6 +17,7 @@ from dca.apps.judge import Books
 from dca.apps.market import SPREAD, Market
 from dca.apps.offline import Offline
 from dca.domain.cycle import Cycle
+from dca.domain.folding import unmeasured_buys
 from dca.domain.order import Order
 from dca.ports import PAUSED
 
@@ -53,10 +54,15 @@ class Day:
 
     def __init__(self, run: Offline, symbols: Sequence[str], cooldown_s: int) -> None:
         self.run = run
-        self.levels = {symbol: LEVELS[symbol] for symbol in symbols}
-        for symbol in symbols:
-            run.add_asset(symbol, replace(RULES, cooldown_period=cooldown_s))
+        self.levels: dict[str, D] = {}
         self._log_seen = 0
+        for symbol in symbols:
+            self.add(symbol, cooldown_s)
+
+    def add(self, symbol: str, cooldown_s: int) -> None:
+        """One more asset."""
+        self.levels[symbol] = LEVELS[symbol]
+        self.run.add_asset(symbol, replace(RULES, cooldown_period=cooldown_s))
 
     # Prices
 
@@ -68,9 +74,9 @@ class Day:
             self.run.control("quote", body)
 
     def until(
-        self, what: str, holds: Callable[[], Any], *, at: D | None = None, on: Sequence[str] = ()
+        self, what: str, holds: Callable[[], Any], *, at: D | None = None, on: Sequence[str] = ("BTC/USD",)
     ) -> Any:
-        """What `holds` returned, while prices stand `at` a factor of their level, if one is given."""
+        """What `holds` returned, while those prices stand `at` a factor of their level, if one is given."""
         return until(what, holds, meanwhile=(lambda: self.quote(at, *on)) if at is not None else _nothing)
 
     def bought(self, symbol: str = "BTC/USD") -> None:
@@ -161,8 +167,9 @@ class Day:
         self._log_seen = len(file.read_text().splitlines()) if file.exists() else 0
 
     def told(self) -> list[str]:
-        """What people are to be told and were not yet."""
-        return [message.text for message in self.run.store.read(lambda tx: tx.messages())]
+        """What people were told, or will be, since the last `mark`."""
+        waiting = self.run.store.read(lambda tx: tx.messages())
+        return [line["text"] for line in self.logged("notice")] + [message.text for message in waiting]
 
     def beat(self) -> dict[str, Any]:
         """The streamer's last sign of life."""
@@ -206,6 +213,10 @@ class Day:
     def struck(self) -> int:
         return sum(row["struck"] for row in self.faults())
 
+    def _measured(self) -> bool:
+        records = self.run.store.read(lambda tx: tx.open_records())
+        return not any(unmeasured_buys(one.orders, one.fills) for one in records if one.cycle.quantity > 0)
+
     def holds(self) -> None:
         """Every invariant holds and every cent is explained, once everything is at rest.
 
@@ -213,9 +224,12 @@ class Day:
         """
         store, now = self.run.store, self.run.clock.now()
         store.write(lambda tx: tx.set_flag(PAUSED, "the judge looks", at=now))
-        report = Market(self.run).holds()
+        try:
+            until("every fee is measured", self._measured)
+            report = Market(self.run).holds()
+        finally:
+            store.write(lambda tx: tx.set_flag(PAUSED, None, at=now))
         assert (report["violations"], report["unexplained"]) == ([], "0.00")
-        store.write(lambda tx: tx.set_flag(PAUSED, None, at=now))
 
 
 def _nothing() -> None:

@@ -16,16 +16,19 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal as D
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import databases
 import mysql.connector
 import pytest
 from bad_day import FELL, LEVELS, ROSE, Day, day, until
 
+from dca import wiring
 from dca.adapters.db.store import LOCK_TIMEOUT_S
 from dca.apps.judge import Books, judge
 from dca.apps.reckoning import reckon, settle, venue_log
 from dca.apps.world import SCRIPTS, SOURCE
+from dca.service.caretakers.runner import Report, run
 
 ANSWERS = (401, 403, 429, 500, "html", "empty", "half", "hang", "reset")
 PROVEN = (401, 429)
@@ -63,6 +66,138 @@ class TestTheVenueAnswers:
         again = [] if sold else ["take_profit-0-2"]
         assert attempts == ["base-0-1", "safety-1-1", "safety-1-2", "take_profit-0-1", *again]
         today.holds()
+
+    def test_nothing_but_that_the_keys_are_wrong(self, venue_day: Day) -> None:
+        """Nothing is concluded and little is asked until they are right again; a person is told."""
+        today = venue_day
+        today.lift()
+        today.mark()
+        today.bought()
+        cycle, sent = today.cycle(), len(today.posts())
+        today.fault(method="*", path="/v2", answer=401)
+        begun = len(today.run.control("log"))
+        today.until("it is said", lambda: any("APCA_API_KEY_ID" in text for text in today.told()), at=FELL)
+        today.until("it shows", lambda: today.beat()["venue_error"], at=FELL)
+        assert "HTTP 401" in today.beat()["venue_error"]
+        asked = [row for row in today.run.control("log")[begun:] if row["kind"] == "request"]
+        assert len(asked) < 20 and len(today.posts()) - sent <= 5
+        assert replace(today.cycle(), version=cycle.version, updated_at=cycle.updated_at) == cycle
+        today.lift()
+        today.fell()
+        today.rose()
+        today.holds()
+
+    def test_nothing_at_all_while_an_order_is_in_doubt(self, venue_day: Day) -> None:
+        """Not to be found is one thing, not to be answered another: it is not given up."""
+        today = venue_day
+        today.lift()
+        today.bought()
+        today.fault(method="POST", path="/v2/orders", answer=504, reached=True, times=1)
+        today.fault(method="GET", path="/v2", answer="reset")
+        today.fault(stream="trades", drop=None)
+        asked = today.until("it is in doubt", lambda: today.last().unclear and today.last(), at=FELL)
+        late = asked.created_at + today.run.clock.span(1.5)
+        today.until("the grace is over", lambda: today.run.clock.now() > late, at=FELL)
+        assert today.struck() > 4
+        assert (today.last().key, str(today.last().status)) == (asked.key, "in_flight")
+        today.lift()
+        today.fell()
+        today.rose()
+        today.holds()
+
+    def test_that_a_symbol_is_not_traded_any_more(self, venue_day: Day) -> None:
+        """Its position waits, others trade on, and a person is told."""
+        today = venue_day
+        today.lift()
+        today.mark()
+        today.bought()
+        today.run.control("instrument", {"symbol": "BTC/USD", "tradable": False})
+        words = "BTC/USD: the venue refused order"
+        today.until("it is said", lambda: any(words in text for text in today.told()), at=ROSE)
+        assert any("asset BTC/USD is not active" in text for text in today.told())
+        today.add("ETH/USD", cooldown_s=10**7)
+        today.whole_cycle("ETH/USD")
+        assert today.cycle().quantity > 0
+        today.run.control("instrument", {"symbol": "BTC/USD", "tradable": True})
+        today.rose()
+        today.holds()
+
+
+CARETAKERS = ("order_manager", "consistency_checker")
+
+
+@pytest.fixture(scope="class")
+def doubtful_day(venue_day: Day) -> Iterator[Day]:
+    today = venue_day
+    today.lift()
+    today.bought()
+    today.hold(on=True)
+    today.fault(method="POST", path="/v2/orders", answer=504, reached=True, times=1)
+    today.fault(method="GET", path="/v2", answer=500)
+    today.fault(stream="trades", drop=None)
+    today.until("an order is in doubt", lambda: today.last().unclear, at=FELL)
+    today.run.kill_streamer()
+    today.lift()
+    yield today
+    today.lift()
+    today.run.start_streamer()
+
+
+class TestTheVenueAnswersCaretakers:
+    """They find a position, and an order of which nobody knows whether the venue has it."""
+
+    def test_what_cannot_be_read_changes_nothing(self, doubtful_day: Day) -> None:
+        today, struck = doubtful_day, set()
+        before = Books.read(today.run.store)
+        for path in (*LOOKS, "/v2/clock"):
+            for answer in ANSWERS:
+                today.fault(method="GET", path=path, answer=answer)
+                today.fault(method="GET", path="/v2/orders:by_client_order_id", answer=500)
+                for name in CARETAKERS:
+                    met = today.faults()[0]["struck"]
+                    report = _pass(today, name, request_timeout_s=0.2)
+                    if today.faults()[0]["struck"] > met:
+                        struck.add((name, path))
+                        assert report.exit_code in (75, 78), (name, path, report)
+                    assert Books.read(today.run.store) == before, (name, path, answer)
+                today.lift()
+        assert sorted(struck) == []
+
+    def test_an_order_that_cannot_be_canceled_is_not_taken_for_canceled(self, doubtful_day: Day) -> None:
+        today = doubtful_day
+        _pass(today, "order_manager")
+        order = today.last()
+        assert str(order.status) == "open"
+        for answer in ANSWERS:
+            today.fault(method="DELETE", path="/v2/orders/", answer=answer, times=1)
+            report = _pass(today, "order_manager", stale_order_s=1.0, request_timeout_s=0.2)
+            assert today.struck() == 1 and report.planned, (answer, report)
+            assert str(today.last().status) == "open"
+            today.lift()
+        today.fault(method="DELETE", path="/v2/orders/", answer=504, reached=True)
+        _pass(today, "order_manager", stale_order_s=1.0)
+        assert str(today.last().status) == "canceled"
+
+    def test_as_cron_runs_them(self, doubtful_day: Day) -> None:
+        today = doubtful_day
+        try_later = "the venue cannot be read: HTTP 503; nothing was changed, the next pass tries again"
+        keys = "the venue refused APCA_API_KEY_ID and APCA_API_SECRET_KEY"
+        for answer, code, words in ((503, 75, try_later), (401, 78, keys)):
+            today.fault(method="GET", path="/v2", answer=answer)
+            with ThreadPoolExecutor(2) as pool:
+                for ended in pool.map(today.run.script, CARETAKERS):
+                    assert ended.returncode == code
+                    assert words in ended.stderr
+            today.lift()
+
+
+def _pass(today: Day, name: str, **changed: Any) -> Report:
+    """One pass of a caretaker, with some settings changed."""
+    settings = replace(today.run.settings, **changed)
+    caretaker = wiring.CARETAKERS[name](settings, today.run.store, today.run.clock)
+    return run(
+        caretaker, store=today.run.store, clock=today.run.clock, holder="test", alive=lambda who: False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -467,7 +602,7 @@ class Sql:
     """Statements as a person types them, with or without foreign keys."""
 
     url: str
-    server: databases.Mariadb
+    server: databases.Mariadb | None = None
 
     def __call__(self, *statements: str, keys: bool = True) -> None:
         if self.url.startswith("sqlite"):
@@ -475,7 +610,7 @@ class Sql:
                 connection.execute(f"PRAGMA foreign_keys = {'ON' if keys else 'OFF'}")
                 for statement in statements:
                     connection.execute(statement)
-        else:
+        elif self.server is not None:
             checks = f"SET foreign_key_checks = {int(keys)}"
             self.server.run(checks, *statements, database=self.url.rpartition("/")[2])
 
@@ -484,7 +619,7 @@ class TestAnAsset:
     def test_is_edited_in_the_middle_of_its_cycle(self, asset_day: tuple[Day, Sql]) -> None:
         """Disabled it is sold but not bought, changed it follows its new rules, halted it rests, and
         the others trade on; it cannot be removed."""
-        today, sql = asset_day
+        (today, sql), every = asset_day, tuple(LEVELS)
         with pytest.raises((sqlite3.IntegrityError, mysql.connector.IntegrityError)):
             sql("DELETE FROM dca_assets")
         sql(
@@ -493,9 +628,9 @@ class TestAnAsset:
             " WHERE asset_symbol = 'ETH/USD'",
             "UPDATE dca_assets SET halted_reason = 'a person looks' WHERE asset_symbol = 'SOL/USD'",
         )
-        today.until("it was seen", lambda: "halted" in _explained(today, "SOL/USD"), at=D(1))
+        today.until("it was seen", lambda: "halted" in _explained(today, "SOL/USD"), at=D(1), on=every)
         resting = {symbol: len(today.orders(symbol)) for symbol in ("BTC/USD", "ETH/USD", "SOL/USD")}
-        today.until("the others buy", lambda: today.cycle(CONTROL).safety_orders == 1, at=FELL)
+        today.until("the others buy", lambda: today.cycle(CONTROL).safety_orders == 1, at=FELL, on=every)
         assert {symbol: len(today.orders(symbol)) for symbol in resting} == resting
         for symbol in ("BTC/USD", "LTC/USD", CONTROL):
             today.rose(symbol)
@@ -510,6 +645,27 @@ class TestAnAsset:
         assert all(one.intent.side == "sell" for one in today.orders("BTC/USD")[1:])
         today.holds()
 
+    def test_has_a_cycle_that_somebody_moved_where_it_cannot_be(self, tmp_path: Path) -> None:
+        """It is halted, the streamer lives and the others trade on, until the books are put right."""
+        with day(tmp_path, symbols=("BTC/USD", "ETH/USD"), cooldown_s=86400) as today:
+            today.run.start_streamer()
+            order = today.resting()
+            sql = Sql(today.run.settings.database_url)
+            sql("UPDATE dca_cycles SET status = 'cooldown' WHERE asset_id = 1")
+            today.fill(order.key, "0.001")
+            today.until("it is said", lambda: any("cooldown -> buying" in text for text in today.told()))
+            today.bought("ETH/USD")
+            today.until(
+                "it is asked for again", lambda: len(today.logged("order_contradicts", new=False)) > 1
+            )
+            assert today.run.script("consistency_checker").returncode == 0
+            today.fill(order.key)
+            today.until("the fill is booked", lambda: today.booked(order.key))
+            today.hold(on=False)
+            assert today.run.dca("asset", "resume", "BTC/USD").returncode == 0
+            today.rose()
+            today.holds()
+
     def test_is_removed_in_the_middle_of_its_cycle(self, asset_day: tuple[Day, Sql]) -> None:
         """One with a buy at work, and one with a sell: what fills then is booked all the same."""
         today, sql = asset_day
@@ -518,8 +674,10 @@ class TestAnAsset:
         sql("CREATE TABLE kept AS SELECT * FROM dca_assets")
         removed = "asset_symbol IN ('BTC/USD', 'ETH/USD', 'SOL/USD')"
         sql(f"DELETE FROM dca_assets WHERE {removed}", keys=False)
-        today.fill(buying.key)
-        today.fill(selling.key)
+        today.hold("BTC/USD", on=False)
+        today.hold("ETH/USD", on=False)
+        today.quote(FELL, "BTC/USD")
+        today.quote(ROSE, "ETH/USD")
         today.until("both are booked", lambda: today.booked(buying.key) and today.booked(selling.key))
         posts = len(today.posts())
         today.quote(FELL, "SOL/USD")
@@ -531,8 +689,6 @@ class TestAnAsset:
         assert planned.count("its asset is gone") == 2, planned
         sql(f"INSERT INTO dca_assets SELECT * FROM kept WHERE {removed}")
         assert today.run.script("asset_caretaker").returncode == 0
-        today.hold("BTC/USD", on=False)
-        today.hold("ETH/USD", on=False)
         today.rose("BTC/USD")
         today.rose("SOL/USD")
         today.bought("ETH/USD")

@@ -142,21 +142,22 @@ class TestAdopting:
         with pytest.raises(ConfigError, match="has no cycle"):
             adopt(bot)
 
-    def test_what_is_journaled_meanwhile_is_not_adopted(
-        self, bot: Bot, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("bid", ["19500", "21000"])
+    def test_what_we_trade_meanwhile_is_not_adopted(
+        self, bot: Bot, monkeypatch: pytest.MonkeyPatch, bid: str
     ) -> None:
-        """A sale of ours between the look at the books and the look at the position."""
+        """An order of ours between the look at the books and the look at the position."""
         holding = bot.venue.holding
 
         def later(symbol: str) -> Any:
             monkeypatch.setattr(bot.venue, "holding", holding)
-            bot.act("21000")
+            bot.act(bid)
             return holding(symbol)
 
         monkeypatch.setattr(bot.venue, "holding", later)
         with pytest.raises(ConfigError, match="nothing to adopt"):
             adopt(bot)
-        assert [str(one.status) for one in bot.cycles] == ["complete", "cooldown"]
+        assert owned(bot) == bot.venue.coins[SYMBOL]
         assert not any("adopted" in one.key for one in bot.store.read(lambda tx: tx.orders()))
 
     def test_an_asset_that_trades_without_end_is_left_alone(
@@ -224,6 +225,17 @@ class TestResuming:
         bot.act("20000")
         assert bot.cycle.quantity == bot.venue.coins[SYMBOL] - D("0.5") > 0
         assert "position_exists" not in bot.events()
+
+    def test_fees_are_measured_beside_accepted_coins(self, bot: Bot) -> None:
+        bot.venue.coins[SYMBOL] += D("0.5")
+        resume(bot)
+        bot.act("19500", deliver=False)
+        for update in bot.venue.updates:
+            bot.recorder.record(update.order, [update.execution] if update.execution else [], source="test")
+        # The venue took less than the highest rate.
+        bot.venue.coins[SYMBOL] += D("0.000001")
+        bot.catch_up.everything()
+        assert bot.cycle.quantity == bot.venue.coins[SYMBOL] - D("0.5")
 
     def test_more_than_was_accepted_is_in_the_way(self, bot: Bot) -> None:
         bot.venue.coins[SYMBOL] += D("0.5")

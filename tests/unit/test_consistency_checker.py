@@ -14,14 +14,15 @@ from sqlalchemy import delete, insert, select, text
 from sqlalchemy.event import listen, remove
 
 from dca.adapters.db.store import SqlStore
-from dca.adapters.db.tables import cycles, metadata
+from dca.adapters.db.tables import cycles as cycle_rows
+from dca.adapters.db.tables import metadata
 from dca.domain.asset import Asset
 from dca.domain.cycle import CycleStatus
 from dca.domain.errors import StaleWrite, StoreUnavailable
 from dca.domain.money import plain
 from dca.domain.order import Purpose, order_key
 from dca.ports import CycleRecord, Holding, Store
-from dca.service import adoption, assets
+from dca.service import adoption, assets, cycles
 from dca.service.caretakers.consistency_checker import ConsistencyChecker, Sides, View
 
 BASE = intent("base")
@@ -193,10 +194,12 @@ class TestWaiting:
         if filled:
             bot.venue.cancel(resting.venue_id)
         bot.deaf()
+        # The venue took less than the highest rate.
+        bot.venue.coins[SYMBOL] += D("0.0000005")
         bot.clock.move(GRACE_S)
         report = repaired_once(bot, bot.consistency_checker())
         assert [one.kind for one in report.planned] == ["settle"]
-        assert bot.cycle.status == "watching"
+        assert (bot.cycle.status, bot.cycle.quantity) == ("watching", bot.venue.coins[SYMBOL])
         assert bot.order(resting.key).status == ("canceled" if filled else "filled")
         assert bot.order(resting.key).filled_qty == (D(filled) if filled else resting.intent.qty)
 
@@ -210,6 +213,16 @@ class TestWaiting:
         bot.clock.move(1)
         repaired_once(bot, bot.consistency_checker())
         assert (bot.order(resting.key).status, bot.cycle.status) == ("canceled", "watching")
+
+    def test_only_who_knows_that_the_list_lacks_it_and_past_the_grace(self, bot: Bot) -> None:
+        resting = bot.rest()
+        bot.venue.orders.clear()
+        bot.venue._keys.clear()
+        bot.clock.move(GRACE_S - 1)
+        assert not bot.catch_up.order(resting.key, not_listed=True).changed
+        bot.clock.move(1)
+        assert not bot.catch_up.order(resting.key).changed
+        assert bot.catch_up.order(resting.key, not_listed=True).ended
 
     def test_an_order_that_only_the_list_lacks_stays(self, bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
         resting = bot.rest()
@@ -300,6 +313,13 @@ class TestGone:
         monkeypatch.setattr(bot.venue, "holding", changing)
         assert checker.mend(repair) == "it trades; the next pass looks again"
         assert [str(one.status) for one in bot.cycles] == ["watching"]
+
+    def test_a_cycle_that_trades_does_not_end(self, bot: Bot) -> None:
+        """An order journaled after the last look, and before the end is written."""
+        bot.rest("19000")
+        with pytest.raises(StaleWrite, match="trades"):
+            cycles.fail(bot.store, bot.clock, bot.brief().situation, "gone", {})
+        assert [str(one.status) for one in bot.cycles] == ["buying"]
 
     def test_two_that_saw_the_same_end_it_once(self, bot: Bot) -> None:
         bot.venue.coins[SYMBOL] = D(0)
@@ -465,6 +485,21 @@ class TestRestored:
         assert [str(one.status) for one in bot.cycles] == ["complete", "watching"]
         assert bot.cycle.quantity == bot.venue.coins[SYMBOL] > 0
 
+    def test_a_forgotten_cycle_that_rested_at_the_backup_is_lived_again(self, bot: Bot) -> None:
+        bot.bought()
+        bot.act("21000")
+        restore = self.backup(bot)
+        for bid in ("20000", "20000", "21000"):
+            bot.clock.move(61)
+            bot.price(bid)
+            bot.act(bid)
+        bot.clock.move(61)
+        bot.act("20000")
+        bot.act("20000")
+        assert [str(one.status) for one in bot.cycles] == ["complete", "complete", "watching"]
+        self.settled(restore())
+        assert [str(one.status) for one in bot.cycles] == ["complete", "complete", "watching"]
+
     def test_an_order_of_another_asset_under_the_same_key_is_not_ours(self, bot: Bot) -> None:
         restore = self.backup(bot)
         bot.bought()
@@ -495,7 +530,7 @@ def _kept(store: Any) -> Callable[[], None]:
             for table in tables:
                 if rows[table]:
                     connection.execute(insert(table), rows[table])
-            last = max((row["id"] for row in rows[cycles]), default=0)
+            last = max((row["id"] for row in rows[cycle_rows]), default=0)
             if connection.dialect.name == "sqlite":
                 connection.execute(text(f"UPDATE sqlite_sequence SET seq = {last} WHERE name = 'dca_cycles'"))
             else:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dca.domain.cycle import CycleStatus
-from dca.domain.folding import committed, folded
+from dca.domain.folding import committed, folded, unmeasured_buys
 from dca.domain.position import fold
 
 BASE = intent("base")
@@ -81,3 +81,9 @@ def test_money_in_flight_and_resting_counts_as_committed() -> None:
     half = order("partial", wish, filled_qty=D("0.0004"))
     assert committed([half], [fill(wish, "0.0004", "19000")]) == D(19)
     assert committed([order("canceled", wish)], []) == 0
+
+
+def test_the_fee_of_what_was_adopted_is_never_measured() -> None:
+    by_hand = intent("adopted")
+    ended = [order("filled", BASE), order("filled", by_hand)]
+    assert unmeasured_buys(ended, [BUYS[0], fill(by_hand, "0.001")]) == ended[:1]

@@ -184,6 +184,16 @@ class TestSettling:
         assert bot.order(resting.key).status == "filled"
         assert bot.cycle.quantity == bot.venue.coins[SYMBOL]
 
+    def test_the_fee_of_a_buy_that_ended_is_measured(self, bot: Bot) -> None:
+        resting = bot.rest()
+        bot.venue.fill(resting.venue_id or "")
+        bot.deaf()
+        # The venue took less than the highest rate.
+        bot.venue.coins[SYMBOL] += D("0.000001")
+        bot.clock.move(GRACE_S)
+        bot.run(bot.order_manager())
+        assert bot.cycle.quantity == bot.venue.coins[SYMBOL]
+
     def test_an_order_that_the_venue_forgot_is_canceled(self, bot: Bot) -> None:
         resting = bot.rest()
         bot.venue.orders.clear()

@@ -20,7 +20,7 @@ ROUND = (
 
 
 class Rounds:
-    """Runs while inside, and a last round on leaving; `between` is called before each of them, in the same thread.
+    """Runs while inside, and a last round on leaving. `between` is called before each process.
 
     `passes` and `repairs` count by caretaker. What ended the thread is raised on leaving.
     """

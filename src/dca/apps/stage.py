@@ -132,6 +132,7 @@ def account() -> Iterator[Account]:
     with tempfile.TemporaryDirectory(prefix="dca-test-") as folder:
         world = World(folder=Path(folder), environment=_account_environment(Path(folder)))
         with world:
+            world.add_asset(SYMBOL, SMALLEST)
             stage = Account(world)
             try:
                 yield stage
@@ -154,4 +155,5 @@ def _account_environment(folder: Path) -> dict[str, str]:
         "DATABASE_URL": f"sqlite:///{folder / 'dca.sqlite3'}",
         "DCA_RUN_DIR": str(folder),
         "RECONCILE_EVERY_S": "5",
+        "GRACE_S": "5",
     }

@@ -1,16 +1,18 @@
 """Catching up: what the streams may have missed is asked for and recorded like anything else."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 
 from dca.domain.asset import Asset
 from dca.domain.cycle import Cycle
+from dca.domain.errors import IllegalTransition
 from dca.domain.fees import COIN_STEP, FeeRates
 from dca.domain.folding import unmeasured_buys
 from dca.domain.money import ZERO
-from dca.domain.order import Order, OrderStatus, Purpose, is_ours
+from dca.domain.order import Order, OrderStatus, Side, is_ours
 from dca.domain.position import Fill, gross
 from dca.ports import Broker, Clock, Store, Tx
 from dca.service.recorder import Recorded, Recorder
@@ -33,17 +35,30 @@ class CatchUp:
     def everything(self) -> None:
         """Every live order, and every order of ours the venue has open, is recorded as it stands.
 
+        One that contradicts our books halts its asset, and the others are recorded all the same.
         Raises Unavailable when the venue cannot be read, StoreUnavailable when the database cannot.
         """
         orders = self._store.read(lambda tx: tx.live_orders())
         for order in orders:
-            self.order(order.key)
+            with self._halting(order.key):
+                self.order(order.key)
         known = {order.key for order in orders}
         for seen in self._broker.open_orders():
             if is_ours(seen.key, self._store.install) and seen.key not in known:
-                self._recorder.record(seen, source="catch_up")
+                with self._halting(seen.key):
+                    self._recorder.record(seen, source="catch_up")
         for cycle_id in self._store.read(_unmeasured):
             self.fees(cycle_id)
+
+    @contextmanager
+    def _halting(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except IllegalTransition as error:
+            log.error("order_contradicts", extra={"key": key, "error": str(error)})
+            record = self._store.read(lambda tx: tx.cycle_record(key))
+            if record is not None:
+                self._recorder.halt(record.cycle.asset_id, str(error))
 
     def order(self, key: str, *, not_listed: bool = False) -> Recorded:
         """The order `key` is recorded as the venue shows it.
@@ -65,6 +80,13 @@ class CatchUp:
         result = self._recorder.record(seen, executions, source="catch_up")
         if result.missing > 0:
             log.warning("executions_missing", extra={"key": key, "missing": str(result.missing)})
+        return result
+
+    def settle(self, key: str, *, not_listed: bool = False) -> Recorded:
+        """The same, and the fee of a buy that ended is measured, as nobody else may do it soon."""
+        result = self.order(key, not_listed=not_listed)
+        if result.ended and result.order is not None and result.order.intent.side is Side.BUY:
+            self.fees(result.order.intent.cycle_id)
         return result
 
     def _not_there(self, order: Order, not_listed: bool) -> Recorded:
@@ -105,11 +127,10 @@ class CatchUp:
 
 
 def is_settled(order: Order, fills: Sequence[Fill]) -> bool:
-    """Whether the venue can show nothing of `order` that is not stored; it never knew what was adopted."""
-    if order.intent.purpose is Purpose.ADOPTED or order.status is OrderStatus.REJECTED:
-        return True
+    """Whether the venue can show nothing of `order` that is not stored."""
     stored = gross(fill for fill in fills if fill.order_key == order.key)
-    return order.status is OrderStatus.FILLED and stored >= order.filled_qty
+    filled = order.status is OrderStatus.FILLED and stored >= order.filled_qty
+    return filled or order.status is OrderStatus.REJECTED
 
 
 @dataclass(frozen=True, slots=True)

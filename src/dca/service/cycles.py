@@ -121,9 +121,7 @@ def _ended(cycle: Cycle, clock: Clock) -> Cycle:
     )
 
 
-def _rewrite(
-    store: Store, clock: Clock, cycle: Cycle, name: str, why: str, told: str | None = None
-) -> None:
+def _rewrite(store: Store, clock: Clock, cycle: Cycle, name: str, why: str, told: str | None = None) -> None:
     now = clock.now()
 
     def write(tx: Tx) -> None:

@@ -420,16 +420,21 @@ class Engine:
                 log.debug("reload_left_to_job", extra={"asset_id": asset_id})
 
     def _drop_missing(self) -> None:
-        for symbol, watched in list(self.watched.items()):
+        for watched in list(self.watched.values()):
             if watched.asset_id not in self._revision and not watched.jobs:
-                why = "its row was removed: nothing that it holds is sold until it is there again"
-                log.error("asset_gone", extra={"symbol": symbol, "reason": why})
-                del self.watched[symbol]
+                self._forget(watched)
+
+    def _forget(self, watched: Watched) -> None:
+        if self.watched.pop(watched.symbol, None) is not None:
+            why = "its row was removed: nothing that it holds is sold until it is there again"
+            log.error("asset_gone", extra={"symbol": watched.symbol, "reason": why})
 
     async def _reload_one(self, watched: Watched) -> None:
         asset_id = watched.asset_id
         brief = await self._call(lambda: self.store.read(lambda tx: read_brief(tx, asset_id)))
-        if brief is not None:
+        if brief is None:
+            self._forget(watched)
+        else:
             self._refresh(watched, brief)
 
     def _refresh(self, watched: Watched, brief: Brief) -> None:

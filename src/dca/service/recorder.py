@@ -309,9 +309,8 @@ class Recorder:
 
     def _adopt(self, tx: Tx, asset: Asset, cycle: Cycle, order: Order) -> None:
         now = self._clock.now()
-        current = tx.cycle(cycle.id)
-        if current is None or current.version != cycle.version or not tx.insert_order(order):
-            raise StaleWrite(f"{asset.asset_symbol} traded meanwhile")
+        if not tx.insert_order(order):
+            raise StaleWrite(f"{asset.asset_symbol} trades")
         tx.update_asset(replace(asset, halted_reason=None, accepted_difference=ZERO, updated_at=now))
         fill = _adopted_fill(order)
         tx.insert_fill(fill)

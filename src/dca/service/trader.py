@@ -233,12 +233,10 @@ class Trader:
     def _refused(self, outcome: Refused, situation: Situation) -> Outcome:
         error = outcome.error
         self.recorder.refuse(outcome.key, str(error))
-        self._tell(
-            situation,
-            "order_refused",
-            f"refused:{outcome.key}",
-            f"{situation.asset.asset_symbol}: the venue refused order {outcome.key}: {error}",
-        )
+        text = f"{situation.asset.asset_symbol}: the venue refused order {outcome.key}: {error}"
+        if isinstance(error, Unauthorized):
+            text += "; put APCA_API_KEY_ID and APCA_API_SECRET_KEY right, then: dca restart"
+        self._tell(situation, "order_refused", f"refused:{outcome.key}", text)
         pause = LONGEST_PAUSE if isinstance(error, Unauthorized) else PAUSE
         return Outcome(
             f"the venue refused the order: {error}",

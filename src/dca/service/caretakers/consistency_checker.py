@@ -160,7 +160,7 @@ class ConsistencyChecker:
 
     def mend(self, repair: Work) -> str | None:
         if repair.kind == "settle":
-            changed = self._catch_up.order(repair.key, not_listed=True).changed
+            changed = self._catch_up.settle(repair.key, not_listed=True).changed
             return None if changed else "the venue shows nothing new"
         if repair.kind == "compare":
             return self._compare(repair)
@@ -178,14 +178,16 @@ class ConsistencyChecker:
         return None
 
     def _refold(self, work: Work, cycle: Cycle) -> str | None:
-        fetched = self._fetch(work.asset_id)
+        # First: to a cycle that stands where it cannot be, no fill can be booked.
         refolded = self._recorder.refold(cycle.id, work.reason)
+        fetched = self._fetch(work.asset_id)
         return None if fetched or refolded else "it agrees by now"
 
     def _compare(self, work: Work) -> str | None:
         """What the venue knows and we do not is booked; what then differs is dealt with.
 
-        Both sides are read twice, the journal last: whatever moved a position was journaled before.
+        Both sides are read twice: whatever of ours moves a position between the looks is journaled
+        before it does, so the second look at the books shows it.
         """
         fetched = self._fetch(work.asset_id)
         first = self._sides(work.asset_id)
@@ -200,12 +202,10 @@ class ConsistencyChecker:
 
     def _sides(self, asset_id: int) -> Sides | None:
         """Both sides as they are now; None when the asset has no cycle any more."""
-        before = self._store.read(lambda tx: _record(tx, asset_id))
-        if before is None:
+        books = self._store.read(lambda tx: _record(tx, asset_id))
+        if books is None:
             return None
-        held = self._broker.holding(before.asset.asset_symbol).qty
-        after = self._store.read(lambda tx: _record(tx, asset_id))
-        return replace(after, held=held) if after is not None and after == before else None
+        return replace(books, held=self._broker.holding(books.asset.asset_symbol).qty)
 
     def _deal_with(self, sides: Sides, price: Decimal, *, fetched: bool) -> str | None:
         asset, cycle, unexplained = sides.asset, sides.record.cycle, sides.unexplained
@@ -252,7 +252,7 @@ class ConsistencyChecker:
             return False
         restored = restore(self._store, self._clock, sides.asset, sides.record.cycle, seen)
         if restored:
-            self._catch_up.order(seen.key)
+            self._catch_up.settle(seen.key)
         return restored
 
 

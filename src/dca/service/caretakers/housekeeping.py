@@ -63,7 +63,7 @@ class Housekeeping:
         return [
             *_rotations(view.logs, now),
             *_compressions(view.logs),
-            *_backup(view.backups, now),
+            *_backup(view, now),
             self._prune(now),
             *_old_logs(view.logs, now - timedelta(days=self.keep.log_days)),
             *_old_backups(view, now - timedelta(days=self.keep.backup_days)),
@@ -131,11 +131,16 @@ def _compressions(logs: Sequence[LogFile]) -> list[Repair]:
     return [Repair("compress", one.name, f"{one.size} bytes") for one in waiting]
 
 
-def _backup(backups: Sequence[Backup], now: datetime) -> list[Repair]:
-    if not backups:
-        return [Repair("backup", "database", "there is none yet")]
-    if backups[0].at.date() < now.date():
-        return [Repair("backup", "database", f"the last is of {backups[0].at:%Y-%m-%d %H:%M}")]
+def _backup(view: View, now: datetime) -> list[Repair]:
+    last = next((one for one in view.backups if one.name == view.whole), None)
+    if last is None:
+        return [
+            Repair(
+                "backup", "database", "there is none that can be read" if view.backups else "there is none"
+            )
+        ]
+    if last.at.date() < now.date():
+        return [Repair("backup", "database", f"the last is of {last.at:%Y-%m-%d %H:%M}")]
     return []
 
 

@@ -125,7 +125,7 @@ class OrderManager:
 
     def mend(self, repair: Work) -> str | None:
         if repair.kind == "settle":
-            result = self._catch_up.order(repair.subject, not_listed=repair.not_listed)
+            result = self._catch_up.settle(repair.subject, not_listed=repair.not_listed)
             return None if result.changed else "the venue shows nothing new"
         if repair.kind == "sell_again":
             return self._sell_again(repair)
@@ -148,7 +148,7 @@ class OrderManager:
         return False
 
     def _is_over(self, work: Work) -> bool:
-        order = self._catch_up.order(work.subject).order
+        order = self._catch_up.settle(work.subject).order
         if order is not None:
             return not order.live
         seen = self._broker.find(work.subject)

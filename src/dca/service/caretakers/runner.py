@@ -146,9 +146,12 @@ def run(
     except LeaseTaken as error:
         report.result, report.detail = Result.BUSY, str(error)
     except Unauthorized as error:
-        report.result, report.detail = Result.UNAUTHORIZED, str(error)
+        report.result = Result.UNAUTHORIZED
+        report.detail = f"the venue refused APCA_API_KEY_ID and APCA_API_SECRET_KEY: {error}"
     except (VenueError, StoreUnavailable) as error:
-        report.result, report.detail = Result.UNAVAILABLE, str(error)
+        who = "the venue" if isinstance(error, VenueError) else "the database"
+        report.result = Result.UNAVAILABLE
+        report.detail = f"{who} cannot be read: {error}; nothing was changed, the next pass tries again"
     report.took_s = clock.monotonic() - begun
     if not dry_run and report.result is not Result.BUSY:
         _keep(store, report)
