@@ -140,7 +140,11 @@ def doubtful_day(venue_day: Day) -> Iterator[Day]:
     today.lift()
     yield today
     today.lift()
+    today.hold(on=False)
     today.run.start_streamer()
+    today.fell()
+    today.rose()
+    today.holds()
 
 
 class TestTheVenueAnswersCaretakers:
@@ -161,7 +165,8 @@ class TestTheVenueAnswersCaretakers:
                         assert report.exit_code in (75, 78), (name, path, report)
                     assert Books.read(today.run.store) == before, (name, path, answer)
                 today.lift()
-        assert sorted(struck) == []
+        asked = {"order_manager": (LOOKS[1], LOOKS[2], "/v2/clock"), "consistency_checker": LOOKS[:2]}
+        assert struck == {(name, path) for name, paths in asked.items() for path in paths}
 
     def test_an_order_that_cannot_be_canceled_is_not_taken_for_canceled(self, doubtful_day: Day) -> None:
         today = doubtful_day
@@ -175,7 +180,16 @@ class TestTheVenueAnswersCaretakers:
             assert str(today.last().status) == "open"
             today.lift()
         today.fault(method="DELETE", path="/v2/orders/", answer=504, reached=True)
+        today.fault(method="GET", path=LOOKS[2], answer=500)
         _pass(today, "order_manager", stale_order_s=1.0)
+        today.lift()
+        before = Books.read(today.run.store)
+        for answer in ANSWERS:
+            today.fault(method="GET", path=LOOKS[2], answer=answer)
+            assert _pass(today, "consistency_checker", request_timeout_s=0.2).exit_code == 75
+            assert today.struck() > 0 and Books.read(today.run.store) == before
+            today.lift()
+        _pass(today, "consistency_checker")
         assert str(today.last().status) == "canceled"
 
     def test_as_cron_runs_them(self, doubtful_day: Day) -> None:

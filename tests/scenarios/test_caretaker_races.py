@@ -304,11 +304,8 @@ class Crowd:
             store.close()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_streamers_and_caretakers_on_the_same_rows_lose_and_double_nothing(
-    mariadb_url: str, seed: int
-) -> None:
-    crowd = Crowd(mariadb_url, seed)
+def test_streamers_and_caretakers_on_the_same_rows_lose_and_double_nothing(mariadb_url: str) -> None:
+    crowd = Crowd(mariadb_url, seed=1)
     try:
         crowd.work(cycles=12)
         crowd.settle()
@@ -329,7 +326,7 @@ def test_scripts_that_cron_starts_twice_do_not_get_in_each_others_way(
     mariadb_url: str, tmp_path: Path
 ) -> None:
     """Processes of their own, beside a streamer that trades: each repairs, is busy, or finds nothing."""
-    names = ("order_manager", "consistency_checker", "cooldown_manager")
+    names = ("order_manager", "consistency_checker")
     with offline(tmp_path, database_url=mariadb_url) as run:
         run.add_asset(SYMBOL, RULES)
         market = Market(run)

@@ -8,6 +8,7 @@ import pytest
 from build import T0
 from caretakers import GRACE_S, SYMBOL, Bot, repaired_once
 
+from dca.adapters.memory import MemoryStore
 from dca.domain.errors import ConfigError, StaleWrite, Unavailable
 from dca.domain.order import Purpose, order_key
 from dca.domain.position import fold
@@ -201,6 +202,12 @@ class TestAdopting:
 
 
 class TestResuming:
+    @pytest.fixture
+    def bot(self) -> Bot:
+        made = Bot(MemoryStore())
+        made.bought()
+        return made
+
     def test_a_halt_is_lifted(self, bot: Bot) -> None:
         assert resume(halted(bot)) == "BTC/USD: resumed; books and venue agree"
         assert (bot.asset.halted_reason, bot.asset.accepted_difference) == (None, 0)
@@ -295,6 +302,12 @@ class TestResuming:
         with pytest.raises(ConfigError, match="changed meanwhile"):
             resume(bot)
         assert bot.asset.halted_reason is not None
+
+
+def test_what_is_accepted_is_stored(bot: Bot) -> None:
+    halted(bot).venue.coins[SYMBOL] += D("0.5")
+    resume(bot)
+    assert (bot.asset.halted_reason, bot.asset.accepted_difference) == (None, D("0.5"))
 
 
 def _sell(bot: Bot) -> Any:

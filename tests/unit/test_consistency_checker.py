@@ -16,6 +16,7 @@ from sqlalchemy.event import listen, remove
 from dca.adapters.db.store import SqlStore
 from dca.adapters.db.tables import cycles as cycle_rows
 from dca.adapters.db.tables import metadata
+from dca.adapters.memory import MemoryStore
 from dca.domain.asset import Asset
 from dca.domain.cycle import CycleStatus
 from dca.domain.errors import StaleWrite, StoreUnavailable
@@ -334,6 +335,10 @@ class TestGone:
 
 
 class TestDifference:
+    @pytest.fixture
+    def bot(self) -> Bot:
+        return Bot(MemoryStore())
+
     @pytest.fixture(autouse=True)
     def bought(self, bot: Bot) -> None:
         bot.bought()
@@ -408,6 +413,17 @@ class TestDifference:
         bot.clock.move(GRACE_S)
         assert repaired_once(bot, bot.consistency_checker()).planned == []
         assert bot.asset.halted_reason is None
+
+
+def test_a_halt_and_what_is_accepted_are_stored(bot: Bot) -> None:
+    bot.bought()
+    bot.venue.coins[SYMBOL] += D("0.5")
+    repaired_once(bot, bot.consistency_checker())
+    assert "0.5 worth 10000.00 USD are not in the books" in (bot.asset.halted_reason or "")
+    adoption.resume(bot.store, bot.clock, bot.venue, SYMBOL)
+    bot.venue.coins[SYMBOL] -= D("0.3")
+    repaired_once(bot, bot.consistency_checker())
+    assert (bot.asset.accepted_difference, bot.asset.halted_reason) == (D("0.2"), None)
 
 
 def test_coins_of_somebody_else_beside_a_flat_cycle_are_left_alone(bot: Bot) -> None:
@@ -671,7 +687,8 @@ def trouble(bot: Bot) -> None:
 
 
 @pytest.mark.parametrize("read", ["open_orders", "positions", "latest_quotes"])
-def test_half_a_view_mends_nothing(bot: Bot, read: str) -> None:
+def test_half_a_view_mends_nothing(read: str) -> None:
+    bot = Bot(MemoryStore())
     trouble(bot)
     rows = bot.rows()
     failing = Failing(bot.venue, read)
@@ -681,7 +698,8 @@ def test_half_a_view_mends_nothing(bot: Bot, read: str) -> None:
 
 
 @pytest.mark.parametrize("read", ["find", "holding"])
-def test_what_cannot_be_asked_is_not_concluded(bot: Bot, read: str) -> None:
+def test_what_cannot_be_asked_is_not_concluded(read: str) -> None:
+    bot = Bot(MemoryStore())
     bot.bought()
     bot.venue.coins[SYMBOL] = D(0)
     rows = bot.rows()
