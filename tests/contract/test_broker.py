@@ -241,6 +241,18 @@ def test_the_latest_quote_is_exact(broker: AlpacaBroker, venue: Running) -> None
         broker.latest_quote("NOPE/USD")
 
 
+def test_latest_quotes_leave_out_what_the_venue_does_not_know(broker: AlpacaBroker, venue: Running) -> None:
+    venue.control.quote("BTC/USD", "20100", "20110")
+    venue.control.quote("ETH/USD", "1500", "1501")
+    assert broker.latest_quotes([]) == {}
+    found = broker.latest_quotes(["BTC/USD", "NOPE/USD", "ETH/USD"])
+    assert {symbol: quote.bid for symbol, quote in found.items()} == {"BTC/USD": 20100, "ETH/USD": 1500}
+
+
+def test_the_venue_tells_its_time(broker: AlpacaBroker) -> None:
+    assert abs(broker.time() - SystemClock().now()) < timedelta(minutes=1)
+
+
 def test_wrong_keys_are_unauthorized_whatever_is_asked(venue: Running) -> None:
     broker = broker_of(venue, secret="another")
     calls: list[Callable[[], object]] = [
@@ -254,6 +266,8 @@ def test_wrong_keys_are_unauthorized_whatever_is_asked(venue: Running) -> None:
         broker.account,
         broker.instruments,
         lambda: broker.latest_quote("BTC/USD"),
+        lambda: broker.latest_quotes(["BTC/USD", "ETH/USD"]),
+        broker.time,
     ]
     for call in calls:
         with pytest.raises(Unauthorized) as refused:

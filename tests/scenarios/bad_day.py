@@ -80,6 +80,7 @@ class Day:
         return until(what, holds, meanwhile=(lambda: self.quote(at, *on)) if at is not None else _nothing)
 
     def bought(self, symbol: str = "BTC/USD") -> None:
+        self._pause(None)
         self.until(
             f"{symbol}: the base order has filled",
             lambda: self.cycle(symbol).quantity > 0 and self.quiet(symbol),
@@ -194,6 +195,7 @@ class Day:
     def resting(self, symbol: str = "BTC/USD", *, at: D = D(1)) -> Order:
         """The asset's newest order, which the venue took and holds."""
         self.hold(symbol, on=True)
+        self._pause(None)
 
         def found() -> Order | None:
             orders = self.orders(symbol)
@@ -213,6 +215,10 @@ class Day:
     def struck(self) -> int:
         return sum(row["struck"] for row in self.faults())
 
+    def _pause(self, why: str | None) -> None:
+        now = self.run.clock.now()
+        self.run.store.write(lambda tx: tx.set_flag(PAUSED, why, at=now))
+
     def _measured(self) -> bool:
         records = self.run.store.read(lambda tx: tx.open_records())
         return not any(unmeasured_buys(one.orders, one.fills) for one in records if one.cycle.quantity > 0)
@@ -220,15 +226,12 @@ class Day:
     def holds(self) -> None:
         """Every invariant holds and every cent is explained, once everything is at rest.
 
-        Nothing new is bought meanwhile, or the judge would look at two different moments.
+        Nothing new is bought from then on until somebody asks for it, or the judge would look at two
+        different moments.
         """
-        store, now = self.run.store, self.run.clock.now()
-        store.write(lambda tx: tx.set_flag(PAUSED, "the judge looks", at=now))
-        try:
-            until("every fee is measured", self._measured)
-            report = Market(self.run).holds()
-        finally:
-            store.write(lambda tx: tx.set_flag(PAUSED, None, at=now))
+        self._pause("the judge looks")
+        until("every fee is measured", self._measured)
+        report = Market(self.run).holds()
         assert (report["violations"], report["unexplained"]) == ([], "0.00")
 
 

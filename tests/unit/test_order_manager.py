@@ -54,8 +54,8 @@ def here(wish: Any, status: str = "open", **changes: Any) -> Order:
     [
         ("in_flight", False, 59, False),
         ("in_flight", False, 60, True),
-        # The venue has it, but how much of it is filled only a targeted question tells.
-        ("in_flight", True, 60, True),
+        # The venue has it: whoever sent it may have died before hearing so.
+        ("in_flight", True, 1, True),
         ("open", True, 60, False),
         ("open", False, 60, True),
         ("partial", False, 60, True),

@@ -550,7 +550,7 @@ def _together(stage: Local) -> None:
         script(stage, name)
     market.holds()
     events = market.run.store.read(lambda tx: tx.events(limit=1000))
-    wrong = [event.name for event in events if event.name in ("asset_halted", "cycle_error")]
+    wrong = [event.name for event in events if event.name in ("asset_halted", "error_cycle")]
     check(not wrong, f"what was right was repaired: {wrong}")
 
 

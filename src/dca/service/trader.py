@@ -273,7 +273,8 @@ class Trader:
             return None
         text = (
             f"{quote.symbol}: the account holds {plain(foreign)} that this bot did not buy; "
-            "no base order until it is sold or moved"
+            "no base order until it is sold or moved; to trade it: dca asset adopt, to leave it alone: "
+            "dca asset resume"
         )
         self._tell(brief.situation, "position_exists", f"position_exists:c{cycle.id}", text)
         return Outcome(text, hold_until=now + POSITION_PAUSE)

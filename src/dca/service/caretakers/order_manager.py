@@ -226,12 +226,15 @@ def _unsettled(events: Sequence[Event], since: datetime) -> dict[str, str]:
 
 
 def _in_doubt(view: View, now: datetime, grace: timedelta) -> Iterator[Work]:
-    """Live orders past the grace of which the venue's list says nothing certain."""
-    listed = {seen.venue_id for seen in view.open}
+    """Orders in flight that the venue shows, and live ones past the grace that it does not show as they
+    should be."""
+    listed, keys = {seen.venue_id for seen in view.open}, {seen.key for seen in view.open}
     for order in view.live:
         age = now - order.created_at
         in_flight = order.status is OrderStatus.IN_FLIGHT
-        if age < grace or (order.venue_id in listed and not in_flight):
+        # What the venue shows is certain at once: whoever sent it died before it heard so.
+        heard = in_flight and order.key in keys
+        if not heard and (age < grace or (order.venue_id in listed and not in_flight)):
             continue
         why = f"in flight for {age.total_seconds():.0f} s" if in_flight else "not among the open orders"
         yield _work("settle", order, why, order.created_at + grace, not_listed=not in_flight)

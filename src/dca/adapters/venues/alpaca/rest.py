@@ -11,7 +11,7 @@ from alpaca.trading.client import TradingClient
 
 from dca.adapters.venues.alpaca import wire
 from dca.adapters.venues.alpaca.http import Pool, tame
-from dca.adapters.venues.alpaca.sorting import absent, reading, writing
+from dca.adapters.venues.alpaca.sorting import absent, answer, reading, writing
 from dca.adapters.venues.alpaca.wire import Malformed
 from dca.domain.market import Instrument, Quote, compact
 from dca.domain.money import ZERO, plain
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 ORDERS_PAGE = 500
 FILLS_PAGE = 100
 MOST_PAGES = 100
+REFUSED_SYMBOL = (400, 404, 422)
 
 
 class AlpacaBroker:
@@ -246,7 +247,12 @@ def _latest_quote(client: CryptoHistoricalDataClient, symbol: str) -> Quote:
 
 
 def _latest_quotes(client: CryptoHistoricalDataClient, symbols: Sequence[str]) -> dict[str, Quote]:
-    body: Any = client.get("/crypto/us/latest/quotes", {"symbols": ",".join(symbols)})
+    try:
+        body: Any = client.get("/crypto/us/latest/quotes", {"symbols": ",".join(symbols)})
+    except APIError as error:
+        if len(symbols) == 1 or answer(error).status not in REFUSED_SYMBOL:
+            raise
+        return dict(_one_by_one(client, symbols))
     try:
         return {
             symbol: wire.quote(symbol, body["quotes"][symbol])
@@ -255,6 +261,16 @@ def _latest_quotes(client: CryptoHistoricalDataClient, symbols: Sequence[str]) -
         }
     except (LookupError, TypeError) as error:
         raise Malformed("no list of quotes") from error
+
+
+def _one_by_one(client: CryptoHistoricalDataClient, symbols: Sequence[str]) -> Iterator[tuple[str, Quote]]:
+    """One symbol that the venue does not know makes it refuse the whole list: it alone is left out."""
+    for symbol in symbols:
+        try:
+            yield from _latest_quotes(client, [symbol]).items()
+        except APIError as error:
+            if answer(error).status not in REFUSED_SYMBOL:
+                raise
 
 
 def _rows(body: Any) -> list[dict[str, Any]]:
