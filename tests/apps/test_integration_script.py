@@ -43,6 +43,7 @@ def test_an_unknown_scenario_is_refused() -> None:
     assert run("--only", "nonsense").returncode == 2
 
 
+@pytest.mark.alone
 def test_every_scenario_passes_in_time(request: pytest.FixtureRequest, database_url: str) -> None:
     """With no keys, in under two minutes, on each database."""
     begun = time.monotonic()
