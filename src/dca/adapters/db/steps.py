@@ -9,6 +9,17 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+OPTIONS: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+    "mariadb_collate": "utf8mb4_bin",
+    "sqlite_autoincrement": True,
+}
+"""What every table is made with; it must never change, because old migrations use it."""
+
 
 def create_table(name: str, *parts: Any, **options: Any) -> None:
     """The table exists. It was made whole or not at all, by one statement."""

@@ -5,23 +5,13 @@ Written out, not made from `tables.metadata`: it must give the same tables after
 
 import sqlalchemy as sa
 
-from dca.adapters.db.steps import create_index, create_table
+from dca.adapters.db.steps import OPTIONS, create_index, create_table
 from dca.adapters.db.types import Exact, Id, Json, LongText, Utc
 
 revision = "0001_initial"
 down_revision = None
 branch_labels = None
 depends_on = None
-
-OPTIONS = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-    "mariadb_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
-    "mariadb_collate": "utf8mb4_bin",
-    "sqlite_autoincrement": True,
-}
 
 
 def upgrade() -> None:

@@ -2,23 +2,13 @@
 
 import sqlalchemy as sa
 
-from dca.adapters.db.steps import add_column, create_index, create_table
+from dca.adapters.db.steps import OPTIONS, add_column, create_index, create_table
 from dca.adapters.db.types import Exact, Id, Json, LongText, Utc
 
 revision = "0002_caretakers"
 down_revision = "0001_initial"
 branch_labels = None
 depends_on = None
-
-OPTIONS = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-    "mariadb_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
-    "mariadb_collate": "utf8mb4_bin",
-    "sqlite_autoincrement": True,
-}
 
 
 def upgrade() -> None:
