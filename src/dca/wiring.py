@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dca
 from dca import boundaries, logs
-from dca.adapters.clock import ScaledClock, SystemClock
+from dca.adapters.clock import clock_at
 from dca.adapters.db.backup import BackupFolder
 from dca.adapters.db.store import SqlStore
 from dca.adapters.halt_file import HaltFile
@@ -57,9 +57,7 @@ MAIN_APP = Path(dca.__file__).parents[1] / "main_app.py"
 
 def clock_of(settings: ClockSettings) -> Clock:
     """The clock that trading follows."""
-    if settings.wall_origin is None or settings.origin is None:
-        return SystemClock()
-    return ScaledClock(settings.wall_origin, settings.origin, settings.speed)
+    return clock_at(settings.speed, settings.wall_origin, settings.origin)
 
 
 def clock(settings: Settings) -> Clock:

@@ -182,7 +182,20 @@ def test_every_group_of_commands_is_known() -> None:
     """A group that nobody registered would be missing without a word."""
     folder = Path(cli.__file__).parent / "commands"
     written = {path.stem for path in folder.glob("*.py")} - {"__init__", "options"}
-    assert written == {group.__name__.rpartition(".")[2] for group in cli.GROUPS}
+    assert written == set(cli.GROUPS)
+
+
+def test_each_command_is_found_in_the_module_it_is_said_to_be_in() -> None:
+    whole = _commands(cli.parser())
+    assert whole == [name for names in cli.GROUPS.values() for name in names]
+    for names in cli.GROUPS.values():
+        for name in names:
+            assert _commands(cli.parser(name)) == list(names)
+
+
+def _commands(parser: argparse.ArgumentParser) -> list[str]:
+    groups = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    return [name for group in groups for name in group.choices]
 
 
 def test_the_demo_wants_days_and_an_empty_folder(ready: Any, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from dca.ports import Clock
+
 
 class SystemClock:
     """The machine's clock, in UTC."""
@@ -37,6 +39,14 @@ class ScaledClock:
 
     def span(self, seconds: float) -> timedelta:
         return timedelta(seconds=seconds * self.speed)
+
+
+def clock_at(speed: float, wall_origin: datetime | None, origin: datetime | None) -> Clock:
+    """The clock that shows `origin` at `wall_origin` and runs `speed` times as fast; without either
+    origin, the machine's own."""
+    if wall_origin is None or origin is None:
+        return SystemClock()
+    return ScaledClock(wall_origin, origin, speed)
 
 
 class ManualClock:

@@ -4,30 +4,32 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from dca.adapters.process import keep_private
-from dca.apps.commands import (
-    asset,
-    cron,
-    db,
-    doctor,
-    operator,
-    paper,
-    process,
-    report,
-    state,
-    why,
-)
 from dca.domain.errors import DcaError, StoreUnavailable, Unavailable, Unmended
 
 _QUIET = logging.NullHandler()
 """A command says itself what there is to say; what it did is an event in the database."""
-GROUPS = (db, doctor, asset, state, why, operator, process, cron, report, paper)
+GROUPS = {
+    "db": ("db",),
+    "doctor": ("doctor",),
+    "asset": ("asset",),
+    "state": ("status",),
+    "why": ("why",),
+    "operator": ("pause", "halt", "resume", "cycle"),
+    "process": ("start", "stop", "restart", "run", "maintenance"),
+    "cron": ("cron",),
+    "report": ("report",),
+    "paper": ("paper", "demo"),
+}
+"""The commands of each module in `commands/`; only the module that is needed is loaded."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 a check did not hold, 75 try later, 78 a person must fix something."""
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser(given[0] if given else None).parse_args(given)
     logging.getLogger("dca").addHandler(_QUIET)
     keep_private()
     try:
@@ -43,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return result or 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every command, each with an example below its help."""
+def parser(wanted: str | None = None) -> argparse.ArgumentParser:
+    """Every command, each with an example below its help; of `wanted`, only its own module's."""
     whole = argparse.ArgumentParser(
         prog="dca",
         description="A dollar-cost-averaging bot for crypto on Alpaca.",
@@ -52,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
-    for group in GROUPS:
-        group.add(commands)
+    for module in [name for name, its in GROUPS.items() if wanted in its] or GROUPS:
+        import_module(f"dca.apps.commands.{module}").add(commands)
     return whole
 
 

@@ -7,9 +7,9 @@ import signal
 from datetime import UTC, datetime
 
 from dca import settings as env
-from dca import wiring
+from dca.adapters.clock import clock_at
 from dca.domain.errors import ConfigError
-from dca.paper.config import PaperConfig, Source
+from dca.paper.config import Clock, PaperConfig, Source
 from dca.paper.prices import Replay, Walk
 from dca.paper.serve import serve as serve_exchange
 
@@ -26,11 +26,17 @@ def serve(options: argparse.Namespace) -> None:
     asyncio.run(_until_stopped(config))
 
 
+def _clock() -> Clock:
+    """As in wiring, without loading what only the bot needs."""
+    given = env.clock()
+    return clock_at(given.speed, given.wall_origin, given.origin)
+
+
 async def _until_stopped(config: PaperConfig) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    serving = asyncio.ensure_future(serve_exchange(config, wiring.clock_of(env.clock()), ready=_ready))
+    serving = asyncio.ensure_future(serve_exchange(config, _clock(), ready=_ready))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     serving.cancel()
