@@ -12,7 +12,7 @@ demo: $(READY)
 
 test: $(READY)
 	@sh scripts/database_server.sh
-	$(BIN)/python -m pytest --numprocesses auto -m "not alone" $(TEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "not alone" $(TEST_OPTIONS)
 	$(BIN)/python -m pytest -m alone $(TEST_OPTIONS) || [ $$? -eq 5 ]
 
 check: $(READY)

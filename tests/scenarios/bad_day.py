@@ -20,6 +20,8 @@ from dca.domain.cycle import Cycle
 from dca.domain.folding import unmeasured_buys
 from dca.domain.order import Order
 from dca.ports import PAUSED
+from dca.service.caretakers.runner import Report, run
+from dca.wiring import CARETAKERS
 
 SPEED = 240.0
 QUICK = {
@@ -50,14 +52,16 @@ def until(what: str, holds: Callable[[], Any], *, meanwhile: Callable[[], None] 
 
 
 class Day:
-    """Assets that trade in a world of their own."""
+    """Assets that trade in a world of their own. Nothing is bought until somebody asks for it."""
 
     def __init__(self, run: Offline, symbols: Sequence[str], cooldown_s: int) -> None:
         self.run = run
         self.levels: dict[str, D] = {}
         self._log_seen = 0
+        self.pause("nobody asked yet")
         for symbol in symbols:
             self.add(symbol, cooldown_s)
+        self.quote()
 
     def add(self, symbol: str, cooldown_s: int) -> None:
         """One more asset."""
@@ -80,7 +84,7 @@ class Day:
         return until(what, holds, meanwhile=(lambda: self.quote(at, *on)) if at is not None else _nothing)
 
     def bought(self, symbol: str = "BTC/USD") -> None:
-        self._pause(None)
+        self.pause(None)
         self.until(
             f"{symbol}: the base order has filled",
             lambda: self.cycle(symbol).quantity > 0 and self.quiet(symbol),
@@ -172,6 +176,11 @@ class Day:
         waiting = self.run.store.read(lambda tx: tx.messages())
         return [line["text"] for line in self.logged("notice")] + [message.text for message in waiting]
 
+    def explained(self, symbol: str = "BTC/USD") -> str:
+        """Why the streamer did what it did last, as its heartbeat says."""
+        beats = self.run.store.read(lambda tx: tx.heartbeats())
+        return next((one.detail["assets"].get(symbol, "") for one in beats if one.name == "streamer"), "")
+
     def beat(self) -> dict[str, Any]:
         """The streamer's last sign of life."""
         (beat,) = (
@@ -195,7 +204,7 @@ class Day:
     def resting(self, symbol: str = "BTC/USD", *, at: D = D(1)) -> Order:
         """The asset's newest order, which the venue took and holds."""
         self.hold(symbol, on=True)
-        self._pause(None)
+        self.pause(None)
 
         def found() -> Order | None:
             orders = self.orders(symbol)
@@ -215,7 +224,8 @@ class Day:
     def struck(self) -> int:
         return sum(row["struck"] for row in self.faults())
 
-    def _pause(self, why: str | None) -> None:
+    def pause(self, why: str | None) -> None:
+        """Nothing is bought because of `why`; None: it may be."""
         now = self.run.clock.now()
         self.run.store.write(lambda tx: tx.set_flag(PAUSED, why, at=now))
 
@@ -226,10 +236,9 @@ class Day:
     def holds(self) -> None:
         """Every invariant holds and every cent is explained, once everything is at rest.
 
-        Nothing new is bought from then on until somebody asks for it, or the judge would look at two
-        different moments.
+        Nothing new is bought from then on, or the judge would look at two different moments.
         """
-        self._pause("the judge looks")
+        self.pause("the judge looks")
         until("every fee is measured", self._measured)
         report = Market(self.run).holds()
         assert (report["violations"], report["unexplained"]) == ([], "0.00")
@@ -266,4 +275,11 @@ def day(
         yield Day(run, symbols, cooldown_s)
 
 
-__all__ = ["FELL", "LEVELS", "ROSE", "Day", "day", "until"]
+def passed(today: Day, name: str, *, dry_run: bool = False, **changed: Any) -> Report:
+    """One pass of a caretaker in this process, with some settings changed."""
+    settings, store, clock = replace(today.run.settings, **changed), today.run.store, today.run.clock
+    caretaker = CARETAKERS[name](settings, store, clock)
+    return run(caretaker, store=store, clock=clock, holder="test", alive=lambda who: False, dry_run=dry_run)
+
+
+__all__ = ["FELL", "LEVELS", "ROSE", "Day", "day", "passed", "until"]
