@@ -18,6 +18,7 @@ PATIENCE_S = 45.0
 """A watchdog at work is waited for: it may be stopping one streamer and starting the next."""
 BEAT_S = 30.0
 LOOK_S = 0.2
+NOTED_WITHIN_S = 3.0
 STOPPED = "stopped by the operator"
 
 
@@ -165,7 +166,11 @@ def _reported(settings: env.Settings, supervisor: Supervisor, launch: Launch) ->
             file=sys.stderr,
         )
         return 75
-    code = _code(supervisor, launch)
+    clock, pause = wiring.clock(settings), threading.Event()
+    limit = clock.monotonic() + NOTED_WITHIN_S
+    # It lets go of its lock a moment before it notes how it ended.
+    while (code := _code(supervisor, launch)) is None and clock.monotonic() < limit:
+        pause.wait(LOOK_S)
     print(f"main_app ended with exit code {code}:\n{supervisor.said()}", file=sys.stderr)
     return code if code is not None and code > 0 else 1
 
