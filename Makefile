@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
-# Many tests wait for processes they started, so one more than there are cores.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 
 .PHONY: demo test check bench clean
 
@@ -14,7 +12,7 @@ demo: $(READY)
 
 test: $(READY)
 	@sh scripts/database_server.sh
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m "not alone" $(TEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "not alone" $(TEST_OPTIONS)
 	$(BIN)/python -m pytest -m alone $(TEST_OPTIONS) || [ $$? -eq 5 ]
 
 check: $(READY)
