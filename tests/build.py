@@ -7,6 +7,7 @@ from typing import Any
 from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.market import Instrument, Quote
+from dca.domain.mode import OPERATOR, Mode, Restriction
 from dca.domain.order import Intent, Order, OrderStatus, Purpose, Side, VenueOrder, order_key
 from dca.domain.position import Fill
 
@@ -48,6 +49,11 @@ def asset(*, is_enabled: bool = True, **changes: Any) -> Asset:
 def cycle(status: str = "watching", **changes: Any) -> Cycle:
     base: dict[str, Any] = {"id": 7, "asset_id": 1, "created_at": T0, "updated_at": T0}
     return Cycle(status=CycleStatus(status), **{**base, **changes})
+
+
+def restriction(mode: Mode, reason: str = "holidays", **changes: Any) -> Restriction:
+    base: dict[str, Any] = {"source": OPERATOR, "since": T0}
+    return Restriction(mode=mode, reason=reason, **{**base, **changes})
 
 
 def quote(bid: str, ask: str | None = None, *, seconds: float = 0) -> Quote:

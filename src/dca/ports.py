@@ -8,18 +8,17 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from dca.domain.account import Activity, Balance, Breaker, Budget, Funds, Stake
 from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.market import Instrument, Quote
+from dca.domain.mode import Restriction
 from dca.domain.order import Execution, Intent, Order, TradeUpdate, VenueOrder
 from dca.domain.position import Fill
 from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
+from dca.domain.replacement import Replacement
 
 T = TypeVar("T")
-HALTED = "halted"
-"""The flag that keeps every process from sending orders; its value is the reason."""
-PAUSED = "paused"
-"""The flag that keeps every process from buying; what is held is still sold by its rules."""
 MAINTENANCE = "maintenance"
 """The flag that keeps the watchdog from starting the streamer; its value is the reason."""
 
@@ -185,7 +184,8 @@ class Standing:
     """How an asset stands at this moment, for whoever decided on what was read before.
 
     `cycle_id` and `cycle_version` are those of the unfinished cycle, 0 without one; `open_orders`
-    counts the live orders of the whole account; `halted` and `paused` are the reasons of the flags.
+    counts the live orders of the whole account; `halted` is why the mode is HALTED, `paused` why it is
+    REDUCE_ONLY, None when it is not.
     """
 
     asset_version: int
@@ -222,8 +222,8 @@ class Tx(Protocol):
     def revision(self) -> dict[int, tuple[int, int, int]]:
         """By asset id: asset version, id and version of the unfinished cycle (0, 0 without one)."""
 
-    def standing(self, asset_id: int) -> Standing | None:
-        """In one statement; None when there is no such asset."""
+    def standing(self, asset_id: int, now: datetime) -> Standing | None:
+        """In one statement; None when there is no such asset. `now`: the modes in force then."""
 
     def cycle(self, cycle_id: int) -> Cycle | None: ...
 
@@ -291,7 +291,11 @@ class Tx(Protocol):
     def fills(self) -> list[Fill]:
         """Every fill there ever was."""
 
-    def add_event(self, event: Event) -> None: ...
+    def fills_between(self, since: datetime, until: datetime) -> list[Fill]:
+        """Fills executed at or after `since` and before `until`, in the order they were written."""
+
+    def add_event(self, event: Event) -> bool:
+        """False, and nothing written, when an event with its `uid` is there already."""
 
     def events(self, *, limit: int = 100, name: str | None = None) -> list[Event]:
         """The newest events first."""
@@ -335,12 +339,70 @@ class Tx(Protocol):
         """The lease is free, if it is still the one that was read."""
 
     def flag(self, name: str) -> str | None:
-        """A switch shared by every process, such as HALTED."""
+        """A switch shared by every process, such as MAINTENANCE."""
 
     def flags(self) -> dict[str, str]:
         """Every switch that is set, with its value."""
 
     def set_flag(self, name: str, value: str | None, *, at: datetime) -> None: ...
+
+    def modes(self) -> list[Restriction]:
+        """Every restriction that was not lifted, by source; those that ran out included."""
+
+    def put_mode(self, restriction: Restriction) -> None:
+        """The restriction of its source is this one."""
+
+    def drop_mode(self, source: str) -> bool:
+        """The source restricts nothing any more. False when it did not."""
+
+    def funds(self, *, lock: bool = False) -> Funds | None:
+        """What the account had when it was last read; None when it never was.
+
+        With `lock` nobody else who asks so gets an answer before this transaction ends: two that
+        count on the same dollars come one after the other.
+        """
+
+    def put_funds(self, funds: Funds) -> Funds:
+        """The row as written: inserted when its version is 0. Raises StaleWrite."""
+
+    def stakes(self) -> list[Stake]:
+        """Of every unfinished cycle that holds coins or has a live buy, by cycle id."""
+
+    def breakers(self) -> list[Breaker]: ...
+
+    def put_breaker(self, breaker: Breaker) -> Breaker:
+        """The row as written: inserted when its version is 0. Raises StaleWrite."""
+
+    def budget(self, name: str) -> Budget | None: ...
+
+    def put_budget(self, budget: Budget) -> Budget:
+        """The row as written: inserted when its version is 0. Raises StaleWrite."""
+
+    def replacements(self) -> list[Replacement]:
+        """Those that are not over, oldest first."""
+
+    def replacement(self, old_key: str) -> Replacement | None: ...
+
+    def insert_replacement(self, replacement: Replacement) -> bool:
+        """False, and nothing written, when the order is being replaced already, or another one of its
+        cycle is."""
+
+    def update_replacement(self, replacement: Replacement) -> Replacement:
+        """The row as written, its version raised. Raises StaleWrite."""
+
+    def add_balance(self, balance: Balance) -> None: ...
+
+    def balances(self, since: datetime, until: datetime) -> list[Balance]:
+        """Those at or after `since` and before `until`, oldest first."""
+
+    def last_balance(self, until: datetime) -> Balance | None:
+        """The newest one before `until`."""
+
+    def add_activity(self, activity: Activity) -> bool:
+        """False, and nothing written, when its id is there already."""
+
+    def activities(self, since: datetime, until: datetime) -> list[Activity]:
+        """Those at or after `since` and before `until`, oldest first."""
 
 
 class Store(Protocol):

@@ -22,8 +22,9 @@ from dca.adapters.rotation import LogFolder
 from dca.adapters.sdnotify import supervised
 from dca.adapters.supervise import LocalSupervisor, note_exit, pid_path
 from dca.domain.errors import ConfigError, Unauthorized, VenueError
+from dca.domain.mode import Mode, Restriction, in_force, reasons
 from dca.logs.hiding import Hiding
-from dca.ports import HALTED, Account, Broker, Clock, Store
+from dca.ports import Account, Broker, Clock, Store
 from dca.risk.review import Limits
 from dca.service import lease
 from dca.service.caretakers.asset_caretaker import AssetCaretaker
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 RETRY_S = 1.0
+SWITCHED = {Mode.HALTED: "halted", Mode.REDUCE_ONLY: "paused"}
+"""What people call a mode that they can switch to."""
 STREAMER = "main_app"
 LOGS = {STREAMER: "main", "dca": "dca"}
 """Which log a process writes to; all others are scripts, and share one."""
@@ -165,11 +168,21 @@ def desk(settings: Settings, database: Store, rest: Callable[[float], object]) -
     )
 
 
-def switches(settings: Settings, database: Store) -> dict[str, str]:
-    """Every switch that is set, with its reason; a halt by file counts as well."""
-    found = database.read(lambda tx: tx.flags())
+def restrictions(settings: Settings, database: Store) -> list[Restriction]:
+    """Everything that restricts trading now, the strictest first; a halt by file counts as well."""
+    now = clock(settings).now()
+    found = in_force(database.read(lambda tx: tx.modes()), now)
     by_file = HaltFile(settings.run_dir).reason()
-    return found if by_file is None else {HALTED: by_file, **found}
+    if by_file is None:
+        return found
+    return [*found, Restriction(source="halt file", mode=Mode.HALTED, reason=by_file, since=now)]
+
+
+def switches(settings: Settings, database: Store) -> dict[str, str]:
+    """Why trading is `halted`, `paused`, or the watchdog in `maintenance`: only what is the case."""
+    found = reasons(restrictions(settings, database), clock(settings).now())
+    words = {SWITCHED[mode]: why for mode, why in found.items()}
+    return words | database.read(lambda tx: tx.flags())
 
 
 def engine(settings: Settings, database: Store, venue: Broker, time: Clock, holding: lease.Holding) -> Engine:
@@ -291,14 +304,19 @@ PER_MACHINE = frozenset({"watchdog", "housekeeping"})
 """Caretakers of a machine, not of the account: those of two machines do not exclude each other."""
 
 
+def watch_boundaries(settings: Settings) -> None:
+    """This process dies where CRASH_AT says, and notes in CRASH_LOG what it crosses until then."""
+    if settings.crash_at is not None or settings.crash_log is not None:
+        boundaries.install(boundaries.counting(settings.crash_at, settings.crash_log))
+
+
 async def run_streamer(settings: Settings, stop: asyncio.Event) -> None:
     """The streamer traded until `stop` was set.
 
     Raises AlreadyRunning or LeaseTaken when another instance trades this account, ConfigError when
     a person must fix something.
     """
-    if settings.crash_at is not None:
-        boundaries.install(boundaries.dying_at(*settings.crash_at))
+    watch_boundaries(settings)
     pid_file = PidFile(pid_path(settings.run_dir))
     pid_file.take()
     database = store(settings)

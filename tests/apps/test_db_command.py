@@ -18,7 +18,6 @@ from dca.adapters.process import PidFile
 from dca.adapters.supervise import pid_path
 from dca.apps import cli
 from dca.domain.record import Event
-from dca.ports import PAUSED
 
 SCRIPTS = Path(dca.__file__).parents[2] / "scripts"
 
@@ -83,7 +82,7 @@ def test_restoring_says_what_it_did_and_pauses_buying(command: Any, file: str, s
     assert f"restored from {file}" in out and ".before-" in out and "dca resume" in out
     assert names(sqlite_url) == ["database_restored", "before"]
     with closing(SqlStore(sqlite_url)) as store:
-        assert store.read(lambda tx: tx.flag(PAUSED))
+        assert store.read(lambda tx: tx.modes())
     kept = next(word for word in out.split() if ".before-" in word)
     assert names(f"sqlite:///{kept}") == ["after", "before"]
 

@@ -11,7 +11,6 @@ import pytest
 from apps.bot import BTC, Bot, start
 
 from dca.adapters.halt_file import HaltFile
-from dca.ports import HALTED
 from dca.service import operating
 
 
@@ -191,14 +190,14 @@ def test_a_paused_asset_buys_nothing_and_still_sells(bot: Bot) -> None:
 def test_a_halt_reaches_every_process_and_is_told_to_the_others(bot: Bot) -> None:
     bot.add()
     bot.dca("halt", "something is wrong")
-    assert bot.store.read(lambda tx: tx.flag(HALTED)) == "something is wrong"
+    assert [one.reason for one in bot.store.read(lambda tx: tx.modes())] == ["something is wrong"]
     assert not HaltFile(Path(bot.environment["DCA_RUN_DIR"])).path.exists()
     assert "trading halted" in bot.at("20000").reason
     (message,) = bot.store.read(lambda tx: tx.messages())
     assert message.text == "trading is halted by the operator: something is wrong"
     bot.dca("pause")
     bot.dca("resume")
-    assert bot.store.read(lambda tx: tx.flags()) == {}
+    assert bot.store.read(lambda tx: tx.modes()) == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import Cycle, CycleStatus
+from dca.domain.mode import OPERATOR, Mode, Restriction
 from dca.domain.order import Intent, Order, OrderStatus, Purpose, Side
 from dca.domain.position import Fill
 from dca.ports import Store
@@ -73,3 +74,8 @@ def a_fill(order: Order, **changes: Any) -> Fill:
         at=NOW,
     )
     return replace(fill, **changes)
+
+
+def a_restriction(mode: Mode, reason: str = "holidays", **changes: Any) -> Restriction:
+    base: dict[str, Any] = {"source": OPERATOR, "since": NOW}
+    return Restriction(mode=mode, reason=reason, **{**base, **changes})

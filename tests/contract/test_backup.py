@@ -28,19 +28,20 @@ from dca.adapters.clock import ManualClock
 from dca.adapters.db import backup, dump, migrate, restore, restore_mysql, restore_sqlite
 from dca.adapters.db.backup import BackupFolder
 from dca.adapters.db.store import SqlStore
-from dca.adapters.db.tables import metadata
+from dca.adapters.db.tables import REVISION, metadata
 from dca.adapters.db.target import parse
 from dca.adapters.rotation import LogFolder
 from dca.domain.cycle import CycleStatus
 from dca.domain.errors import ConfigError, StoreUnavailable, Unmended
+from dca.domain.mode import Mode
 from dca.domain.record import Event, Heartbeat, Lease, Message
-from dca.ports import PAUSED, Store, Tx
+from dca.ports import Store, Tx
 from dca.service.caretakers.housekeeping import Housekeeping, Keep
 
 SOURCE = Path(dca.__file__).parents[1]
 NASTY = 'it\'s "quoted" \\ ; -- /* ü € \U0001f600 \n\r\t\0 `x` ${HOME} %s DELIMITER //'
 Rows = dict[str, list[tuple[Any, ...]]]
-MARKS = {"dca_flags", "dca_events", "dca_leases"}
+MARKS = {"dca_modes", "dca_events", "dca_leases"}
 """Tables in which restoring itself leaves something."""
 
 
@@ -109,7 +110,7 @@ class TestRoundTrip:
         assert done.kept is not None and done.applied == []
         with closing(SqlStore(database_url)) as store:
             assert done.install == store.install
-            assert "restored from dca-" in str(store.read(lambda tx: tx.flag(PAUSED)))
+            assert "restored from dca-" in store.read(lambda tx: tx.modes())[0].reason
             assert store.read(lambda tx: tx.events(limit=1))[0].name == "database_restored"
 
     def test_what_was_there_is_kept_and_can_be_put_back_too(self, database_url: str, folder: Path) -> None:
@@ -272,7 +273,7 @@ class TestRefused:
     def test_a_backup_of_a_newer_program(self, database_url: str, folder: Path) -> None:
         set_revision(database_url, "9999_future")
         file = copied(database_url, folder)
-        set_revision(database_url, "0002_caretakers")
+        set_revision(database_url, REVISION)
         before = rows(database_url)
         with pytest.raises(ConfigError, match="schema 9999_future, which this program does not know"):
             put_back(database_url, file)
@@ -318,12 +319,16 @@ class TestOlderSchema:
             old.executescript(
                 "DROP TABLE dca_decisions; ALTER TABLE dca_assets DROP COLUMN paused_reason;"
                 "ALTER TABLE dca_assets DROP COLUMN accepted_difference;"
+                "INSERT INTO dca_flags VALUES ('halted', 'a person must look', '2026-03-01T12:30:15+00:00');"
+                "INSERT INTO dca_flags VALUES ('paused', 'holidays', '2026-03-01 12:30:14.000000+00:00');"
                 "UPDATE dca_schema SET version_num = '0001_initial'"
             )
         file.write_bytes(gzip.compress((tmp_path / "older").read_bytes()))
-        assert put_back(url, file).applied == ["0002_caretakers"]
+        assert put_back(url, file).applied == ["0002_caretakers", "0003_pipeline"]
         with closing(SqlStore(url)) as store:
-            assert store.read(lambda tx: tx.assets()) == []
+            assert store.read(lambda tx: (tx.assets(), tx.flags())) == ([], {})
+            modes = {one.source: (one.mode, one.reason) for one in store.read(lambda tx: tx.modes())}
+            assert modes["operator"] == (Mode.HALTED, "a person must look")
 
 
 class TestDamagedDatabase:

@@ -79,9 +79,10 @@ def definition(inspector: sa.Inspector, table: str) -> list[str]:
     connection: Any = inspector.bind
     if connection.dialect.name == "sqlite":
         query = sa.text("SELECT sql FROM sqlite_master WHERE tbl_name = :name AND sql IS NOT NULL")
-        text = "\n".join(row[0] for row in connection.execute(query, {"name": table}))
+        found = connection.execute(query, {"name": table}).scalars()
         # A column that was added later stands behind the constraints, and on their last line.
-        parts = re.split(r"\n|,(?![^(]*\))", re.sub(r"\)\s*$", "\n)", text, flags=re.MULTILINE))
+        text = "\n".join(re.sub(r"\)\s*\Z", "\n)", statement) for statement in found)
+        parts = re.split(r"\n|,(?![^(]*\))", text)
     else:
         parts = connection.exec_driver_sql(f"SHOW CREATE TABLE `{table}`").one()[1].splitlines()
     lines = (re.sub(r"\s+", " ", part).strip(" ,") for part in parts)

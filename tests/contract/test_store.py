@@ -9,14 +9,25 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from contract.rows import NOW, RULES, a_fill, an_order, given_asset, given_cycle, given_order, later
+from contract.rows import (
+    NOW,
+    RULES,
+    a_fill,
+    a_restriction,
+    an_order,
+    given_asset,
+    given_cycle,
+    given_order,
+    later,
+)
 
 from dca.domain.cycle import CycleStatus
 from dca.domain.errors import StaleWrite, StoreError
+from dca.domain.mode import OPERATOR, Mode
 from dca.domain.order import OrderStatus, Side
 from dca.domain.position import fold
 from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
-from dca.ports import HALTED, PAUSED, CycleRecord, Situation, Standing, Store, Tx
+from dca.ports import CycleRecord, Situation, Standing, Store, Tx
 
 
 class Failure(Exception):
@@ -252,15 +263,19 @@ class TestCycles:
 class TestStanding:
     def test_it_tells_versions_live_orders_and_the_halt(self, any_store: Store) -> None:
         asset, other = given_asset(any_store), given_asset(any_store, "ETH/USD")
-        assert any_store.read(lambda tx: tx.standing(99)) is None
-        assert any_store.read(lambda tx: tx.standing(asset.id)) == Standing(1, 0, 0, 0, None)
+        assert any_store.read(lambda tx: tx.standing(99, NOW)) is None
+        assert any_store.read(lambda tx: tx.standing(asset.id, NOW)) == Standing(1, 0, 0, 0, None)
         cycle = given_cycle(any_store, asset)
         order = given_order(any_store, given_cycle(any_store, other))
-        any_store.write(lambda tx: (tx.update_cycle(cycle), tx.set_flag(HALTED, "by a person", at=NOW)))
-        assert any_store.read(lambda tx: tx.standing(asset.id)) == Standing(1, cycle.id, 2, 1, "by a person")
+        any_store.write(
+            lambda tx: (tx.update_cycle(cycle), tx.put_mode(a_restriction(Mode.HALTED, "by a person")))
+        )
+        assert any_store.read(lambda tx: tx.standing(asset.id, NOW)) == Standing(
+            1, cycle.id, 2, 1, "by a person"
+        )
         any_store.write(lambda tx: tx.update_order(replace(order, status=OrderStatus.LOST)))
-        any_store.write(lambda tx: tx.set_flag(HALTED, None, at=NOW))
-        assert any_store.read(lambda tx: tx.standing(asset.id)) == Standing(1, cycle.id, 2, 0, None)
+        any_store.write(lambda tx: tx.drop_mode(OPERATOR))
+        assert any_store.read(lambda tx: tx.standing(asset.id, NOW)) == Standing(1, cycle.id, 2, 0, None)
 
 
 class TestOrders:
@@ -828,12 +843,20 @@ class TestCycleRecords:
 
 
 class TestSwitches:
-    def test_flags_are_read_at_once_and_with_the_standing(self, any_store: Store) -> None:
+    def test_flags_are_read_at_once(self, any_store: Store) -> None:
+        any_store.write(lambda tx: tx.set_flag("maintenance", "a new disk", at=NOW))
+        any_store.write(lambda tx: tx.set_flag("other", None, at=NOW))
+        assert any_store.read(lambda tx: tx.flags()) == {"maintenance": "a new disk"}
+
+    def test_modes_are_read_with_the_standing_until_they_end(self, any_store: Store) -> None:
         cycle = given_cycle(any_store)
-        any_store.write(lambda tx: tx.set_flag(PAUSED, "holidays", at=NOW))
-        any_store.write(lambda tx: tx.set_flag(HALTED, None, at=NOW))
-        assert any_store.read(lambda tx: tx.flags()) == {PAUSED: "holidays"}
-        standing = any_store.read(lambda tx: tx.standing(cycle.asset_id))
+        ended = a_restriction(Mode.HALTED, "a storm", source="breaker", until=NOW)
+        holds = a_restriction(Mode.REDUCE_ONLY, "holidays", until=later(1))
+        any_store.write(
+            lambda tx: (tx.put_mode(ended), tx.put_mode(a_restriction(Mode.HALTED)), tx.put_mode(holds))
+        )
+        assert any_store.read(lambda tx: tx.modes()) == [ended, holds]
+        standing = any_store.read(lambda tx: tx.standing(cycle.asset_id, NOW))
         assert standing is not None
         assert (standing.halted, standing.paused) == (None, "holidays")
 

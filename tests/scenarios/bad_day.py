@@ -18,8 +18,8 @@ from dca.apps.market import SPREAD, Market
 from dca.apps.offline import Offline
 from dca.domain.cycle import Cycle
 from dca.domain.folding import unmeasured_buys
+from dca.domain.mode import OPERATOR, Mode, Restriction
 from dca.domain.order import Order
-from dca.ports import PAUSED
 from dca.service.caretakers.runner import Report, run
 from dca.wiring import CARETAKERS
 
@@ -226,8 +226,12 @@ class Day:
 
     def pause(self, why: str | None) -> None:
         """Nothing is bought because of `why`; None: it may be."""
-        now = self.run.clock.now()
-        self.run.store.write(lambda tx: tx.set_flag(PAUSED, why, at=now))
+        if why is None:
+            self.run.store.write(lambda tx: tx.drop_mode(OPERATOR))
+            return
+        since = self.run.clock.now()
+        wish = Restriction(source=OPERATOR, mode=Mode.REDUCE_ONLY, reason=why, since=since)
+        self.run.store.write(lambda tx: tx.put_mode(wish))
 
     def _measured(self) -> bool:
         records = self.run.store.read(lambda tx: tx.open_records())

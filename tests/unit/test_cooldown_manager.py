@@ -5,13 +5,14 @@ from decimal import Decimal as D
 from typing import Any
 
 import pytest
-from build import T0, asset, at, cycle, quote
+from build import T0, asset, at, cycle, quote, restriction
 from caretakers import SYMBOL, Bot, Failing, repaired_once
 
 from dca.domain.cycle import CycleStatus
 from dca.domain.errors import StaleWrite, StoreUnavailable
 from dca.domain.market import Quote
-from dca.ports import HALTED, PAUSED, Situation, Store, Tx
+from dca.domain.mode import Mode
+from dca.ports import Situation, Store, Tx
 from dca.service import assets
 from dca.service.caretakers.cooldown_manager import CooldownManager, View
 
@@ -95,11 +96,11 @@ def test_a_fallen_price_wakes_it_early(bot: Bot) -> None:
     assert bot.cycle.status == "watching"
 
 
-@pytest.mark.parametrize("flag", [HALTED, PAUSED])
-def test_no_price_wakes_anything_while_trading_stands_still(bot: Bot, flag: str) -> None:
+@pytest.mark.parametrize("mode", [Mode.HALTED, Mode.REDUCE_ONLY])
+def test_no_price_wakes_anything_while_trading_stands_still(bot: Bot, mode: Mode) -> None:
     rest(bot)
     bot.price("10000")
-    bot.store.write(lambda tx: tx.set_flag(flag, "a person wants it", at=T0))
+    bot.store.write(lambda tx: tx.put_mode(restriction(mode)))
     assert bot.run(bot.cooldown_manager()).planned == []
     bot.clock.move(120)
     assert bot.run(bot.cooldown_manager()).mended == 1

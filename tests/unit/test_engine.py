@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from build import BTC, rules
+from build import BTC, restriction, rules
 from sqlalchemy import event
 from sqlalchemy.engine import Engine as SqlEngine
 
@@ -22,8 +22,9 @@ from dca.adapters.venues.sim import SimVenue
 from dca.domain.errors import ConfigError, DcaError, StoreUnavailable, Unavailable
 from dca.domain.fees import FeeRates
 from dca.domain.market import Quote
+from dca.domain.mode import OPERATOR, Mode
 from dca.domain.order import TradeUpdate
-from dca.ports import HALTED, PAUSED, Link, LinkChange
+from dca.ports import Link, LinkChange
 from dca.risk.review import Limits
 from dca.service import assets, lease
 from dca.service.catchup import CatchUp
@@ -325,19 +326,17 @@ def test_a_changed_verdict_is_written_down_once_with_its_triggers(bench: Bench) 
     living(bench, test)
 
 
-@pytest.mark.parametrize("flag", [HALTED, PAUSED])
-def test_a_switch_that_was_thrown_is_seen_without_a_restart(bench: Bench, flag: str) -> None:
+@pytest.mark.parametrize("mode", [Mode.HALTED, Mode.REDUCE_ONLY])
+def test_a_switch_that_was_thrown_is_seen_without_a_restart(bench: Bench, mode: Mode) -> None:
     async def test(stop: asyncio.Event) -> None:
-        await asyncio.to_thread(
-            bench.store.write, lambda tx: tx.set_flag(flag, "holidays", at=bench.clock.now())
-        )
-        await until(lambda: flag in bench.engine.trader.flags, "the flag")
+        await asyncio.to_thread(bench.store.write, lambda tx: tx.put_mode(restriction(mode)))
+        await until(lambda: bool(bench.engine.trader.restrictions), "the restriction")
         for _ in range(20):
             bench.engine.on_quotes([bench.quote("BTC/USD", "20000")])
         watched = bench.engine.watched["BTC/USD"]
         assert (watched.jobs, bench.venue.submitted) == (0, [])
-        assert flag in watched.explained
-        await asyncio.to_thread(bench.store.write, lambda tx: tx.set_flag(flag, None, at=bench.clock.now()))
+        assert "trading is" in watched.explained
+        await asyncio.to_thread(bench.store.write, lambda tx: tx.drop_mode(OPERATOR))
         await until(lambda: bool(bench.venue.submitted), "the base order")
         bench.tell()
 

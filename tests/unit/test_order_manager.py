@@ -7,13 +7,14 @@ from decimal import Decimal as D
 from typing import Any
 
 import pytest
-from build import INSTALL, T0, at, intent, order, seen
+from build import INSTALL, at, intent, order, restriction, seen
 from caretakers import GRACE_S, SYMBOL, Bot, Failing, repaired_once
 
 from dca.adapters.memory import MemoryStore
 from dca.domain.errors import InDoubt, StoreUnavailable
+from dca.domain.mode import Mode
 from dca.domain.order import Order, Purpose, VenueOrder, order_key
-from dca.ports import HALTED, Store
+from dca.ports import Store
 from dca.service.caretakers.order_manager import Ages, OrderManager, View
 from dca.strategy.dca import Sell
 
@@ -368,7 +369,7 @@ class TestStuckSells:
         if halt == "asset":
             bot.recorder.halt(bot.asset.id, "a person must look")
         else:
-            bot.store.write(lambda tx: tx.set_flag(HALTED, "a person must look", at=T0))
+            bot.store.write(lambda tx: tx.put_mode(restriction(Mode.HALTED)))
         assert repaired_once(bot, bot.order_manager()).planned == []
         assert bot.order(first.key).live
 

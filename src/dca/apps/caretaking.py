@@ -54,6 +54,7 @@ def _parser(name: str, words: str | None) -> argparse.ArgumentParser:
 def _pass(name: str, *, dry_run: bool) -> Report:
     settings = env.load()
     wiring.start_logging(name, settings, terminal=False)
+    wiring.watch_boundaries(settings)
     clock = wiring.clock(settings)
     place = f"@{platform.node()[:40]}" if name in wiring.PER_MACHINE else ""
     with _database(name, settings, dry_run=dry_run) as store:

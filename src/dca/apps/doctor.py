@@ -19,7 +19,7 @@ from dca.apps.words import lasting
 from dca.domain.errors import ConfigError, StoreError, Unauthorized, VenueError
 from dca.domain.money import plain
 from dca.domain.record import Heartbeat
-from dca.ports import HALTED, MAINTENANCE, PAUSED, Account, Broker, Clock, Store
+from dca.ports import MAINTENANCE, Account, Broker, Clock, Store
 from dca.service.caretakers.runner import Result, heartbeat_name
 from dca.settings import Settings
 
@@ -101,10 +101,10 @@ class Doctor:
         if self.store is None:
             return
         found = wiring.switches(self.settings, self.store)
-        if HALTED in found:
-            yield fail("switches", f"trading is halted: {found[HALTED]}", "dca resume")
-        if PAUSED in found:
-            yield warn("switches", f"trading is paused: {found[PAUSED]}", "dca resume")
+        if "halted" in found:
+            yield fail("switches", f"trading is halted: {found['halted']}", "dca resume")
+        if "paused" in found:
+            yield warn("switches", f"trading is paused: {found['paused']}", "dca resume")
         if MAINTENANCE in found:
             yield warn("switches", f"the watchdog is quiet: {found[MAINTENANCE]}", "dca maintenance off")
         if not found:

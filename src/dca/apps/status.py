@@ -15,7 +15,7 @@ from dca.domain.cycle import Cycle
 from dca.domain.money import ZERO, plain
 from dca.domain.order import Order
 from dca.domain.record import Heartbeat
-from dca.ports import HALTED, MAINTENANCE, PAUSED, Clock, CycleRecord, Situation, Store, Tx
+from dca.ports import MAINTENANCE, Clock, CycleRecord, Situation, Store, Tx
 from dca.service.caretakers.runner import heartbeat_name
 from dca.settings import Settings
 from dca.strategy.dca import Terms
@@ -52,8 +52,8 @@ def collect(settings: Settings, store: Store, symbols: Sequence[str] = ()) -> Js
     ]
     return {
         "at": now.isoformat(),
-        "halted": switches.get(HALTED),
-        "paused": switches.get(PAUSED),
+        "halted": switches.get("halted"),
+        "paused": switches.get("paused"),
         "maintenance": switches.get(MAINTENANCE),
         "process": process,
         "caretakers": [_caretaker(beat, clock) for beat in beats if beat.name.startswith(CARETAKER)],

@@ -12,10 +12,11 @@ from dca.apps.words import lasting, when
 from dca.domain.asset import Asset
 from dca.domain.cycle import Cycle
 from dca.domain.errors import ConfigError
+from dca.domain.mode import mode_of
 from dca.domain.money import plain
 from dca.domain.order import Order
 from dca.domain.record import Decision, Heartbeat
-from dca.ports import HALTED, PAUSED, Clock, Situation, Store, Tx
+from dca.ports import Clock, Situation, Store, Tx
 from dca.service.assets import named
 from dca.service.operating import coins, described
 from dca.service.trader import switched
@@ -40,6 +41,7 @@ def now(settings: Settings, store: Store, symbol: str) -> Json:
 
     situation, beats, newest = store.read(read)
     switches = wiring.switches(settings, store)
+    mode = mode_of(wiring.restrictions(settings, store), clock.now())
     found = prices(settings, store, [symbol])
     price = found.known.get(symbol)
     at = clock.now()
@@ -61,7 +63,7 @@ def now(settings: Settings, store: Store, symbol: str) -> Json:
     }
     if price is not None and situation.cycle is not None:
         terms = wiring.terms(settings)
-        decision = switched(decide(situation.cycle, situation.asset, price.quote, at, terms), switches)
+        decision = switched(decide(situation.cycle, situation.asset, price.quote, at, terms), mode)
         report["decision"] = _decision(decision)
         found_triggers = triggers(situation.cycle, situation.asset, price.quote, at, terms)
         report["triggers"] = [one.fields() for one in found_triggers]
@@ -212,7 +214,7 @@ def _price_line(report: Json) -> str:
 
 def _switched(report: Json) -> list[str]:
     holds, found = report["holds"], []
-    for name in (HALTED, PAUSED):
+    for name in ("halted", "paused"):
         if name in report["switches"]:
             found.append(f"trading is {name}: {report['switches'][name]} (end it: dca resume)")
         if holds[f"{name}_reason"]:

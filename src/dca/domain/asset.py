@@ -27,6 +27,11 @@ class Rules:
     buy_order_price_deviation_percent: Decimal = ZERO
     cooldown_period: int = 0
     max_cycle_spend: Decimal | None = None
+    stop_loss_percent: Decimal | None = None
+    stop_loss_timeout: int = 0
+    stop_loss_trailing: bool = False
+    break_even_percent: Decimal | None = None
+    stop_loss_cooldown_period: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,8 +37,9 @@ UNFINISHED = frozenset(_C) - {_C.COMPLETE, _C.ERROR}
 class Cycle:
     """A row of `dca_cycles`. Quantity, average and step count are folded from its fills.
 
-    `previous_completed_at` is when the cycle before this one ended; it is read with the row and
-    is not a column.
+    `stop_price` is where the stop stands once it has moved up (None: where the rules put it), and
+    `stop_since` is since when the bid is at or below the stop. `previous_completed_at` is when the
+    cycle before this one ended; it is read with the row and is not a column.
     """
 
     id: int
@@ -53,6 +54,8 @@ class Cycle:
     highest_trailing_price: Decimal | None = None
     completed_at: datetime | None = None
     sell_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    stop_since: datetime | None = None
     created_at: datetime
     updated_at: datetime
     version: int = 1

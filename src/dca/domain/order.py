@@ -27,11 +27,22 @@ class Purpose(StrEnum):
     TAKE_PROFIT = "take_profit"
     ADD_FUNDS = "add_funds"
     CLOSE = "close"
+    STOP_LOSS = "stop_loss"
     ADOPTED = "adopted"
 
 
+class TimeInForce(StrEnum):
+    """How long an order may wait: until it is canceled, or not at all (what does not fill is canceled)."""
+
+    GTC = "gtc"
+    IOC = "ioc"
+
+
 class OrderStatus(StrEnum):
-    """What we know of an order. IN_FLIGHT: journaled, the venue may or may not know it."""
+    """What we know of an order. IN_FLIGHT: journaled, the venue may or may not know it.
+
+    DRY_RUN: reviewed and journaled, and by setting not sent.
+    """
 
     IN_FLIGHT = "in_flight"
     OPEN = "open"
@@ -41,6 +52,7 @@ class OrderStatus(StrEnum):
     EXPIRED = "expired"
     REJECTED = "rejected"
     LOST = "lost"
+    DRY_RUN = "dry_run"
 
 
 _S = OrderStatus
@@ -50,9 +62,10 @@ MOVES: dict[OrderStatus, frozenset[OrderStatus]] = {
     _S.PARTIAL: frozenset({_S.PARTIAL, _S.FILLED, _S.CANCELED, _S.EXPIRED}),
     _S.CANCELED: frozenset({_S.PARTIAL, _S.FILLED}),
     _S.EXPIRED: frozenset({_S.PARTIAL, _S.FILLED}),
-    _S.LOST: frozenset({_S.OPEN, _S.PARTIAL, _S.FILLED, _S.CANCELED}),
+    _S.LOST: frozenset({_S.IN_FLIGHT, _S.OPEN, _S.PARTIAL, _S.FILLED, _S.CANCELED}),
     _S.FILLED: frozenset(),
     _S.REJECTED: frozenset(),
+    _S.DRY_RUN: frozenset(),
 }
 LIVE = frozenset({_S.IN_FLIGHT, _S.OPEN, _S.PARTIAL})
 """Statuses in which an order may still take or return money; in flight counts as live, always."""
@@ -75,6 +88,7 @@ class Intent:
     limit: Decimal | None
     cycle_id: int
     reason: str
+    time_in_force: TimeInForce = TimeInForce.GTC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +98,8 @@ class Order:
     `filled_qty` and `filled_avg_price` are the venue's cumulative gross figures as far as they are
     known. `venue_id` is None until the venue has shown that it has the order. `unclear` is true
     once an attempt to send it ended without a proof either way: from then on no later refusal can
-    end it (only a look at the venue can).
+    end it (only a look at the venue can). `sent_at` is when it was last given to the venue again;
+    None while that happened once, at `created_at`.
     """
 
     intent: Intent
@@ -96,6 +111,7 @@ class Order:
     venue_id: str | None = None
     unclear: bool = False
     detail: str = ""
+    sent_at: datetime | None = None
     version: int = 1
 
     @property
@@ -105,6 +121,11 @@ class Order:
     @property
     def live(self) -> bool:
         return self.status in LIVE
+
+    @property
+    def asked_at(self) -> datetime:
+        """When the venue was last asked to take it."""
+        return self.sent_at or self.created_at
 
 
 def move(order: Order, to: OrderStatus, *, at: datetime, detail: str = "") -> Order:
@@ -160,7 +181,7 @@ class TradeUpdate:
 
 
 KEY = re.compile(
-    r"^dca(?P<install>[0-9a-f]{8})-c(?P<cycle>\d+)-(?P<purpose>base|safety|take_profit|add_funds|close|adopted)"
+    r"^dca(?P<install>[0-9a-f]{8})-c(?P<cycle>\d+)-(?P<purpose>base|safety|take_profit|add_funds|close|stop_loss|adopted)"
     r"-(?P<step>\d+)-(?P<attempt>\d+)$"
 )
 

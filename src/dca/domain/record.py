@@ -10,7 +10,8 @@ from typing import Any
 class Event:
     """A row of `dca_events`, append-only: one decision, repair or refusal, with its reason.
 
-    `data` holds the numbers behind the reason, as JSON-ready values (amounts as text).
+    `data` holds the numbers behind the reason, as JSON-ready values (amounts as text). `uid` names what
+    may be written down only once; the second event of that name is dropped.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Event:
     cycle_id: int | None = None
     order_key: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
+    uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

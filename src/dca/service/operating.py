@@ -9,11 +9,12 @@ from dca.domain.asset import Asset
 from dca.domain.cycle import Cycle
 from dca.domain.errors import ConfigError, StoreUnavailable, VenueError
 from dca.domain.market import Quote
+from dca.domain.mode import OPERATOR, Mode, Restriction, in_force, reasons, stricter
 from dca.domain.money import ZERO, plain
 from dca.domain.order import Order, Purpose, Side
 from dca.domain.position import Fill, fold
 from dca.domain.record import Event, Message
-from dca.ports import HALTED, PAUSED, Broker, Clock, Store, Tx
+from dca.ports import Broker, Clock, Store, Tx
 from dca.service import assets
 from dca.service.brief import Brief, read_brief
 from dca.service.catchup import CatchUp
@@ -37,7 +38,7 @@ LOOK_S = 0.2
 def pause(store: Store, clock: Clock, symbol: str | None, reason: str) -> None:
     """Nothing is bought any more, of one asset or of any; what is held is sold by its rules."""
     if symbol is None:
-        _switch(store, clock, {PAUSED: reason}, "trading_paused", reason)
+        _restrict(store, clock, Mode.REDUCE_ONLY, "trading_paused", reason)
         return
     assets.change(
         store, clock, symbol, lambda asset: replace(asset, paused_reason=reason), reason, name="asset_paused"
@@ -47,7 +48,7 @@ def pause(store: Store, clock: Clock, symbol: str | None, reason: str) -> None:
 def halt(store: Store, clock: Clock, symbol: str | None, reason: str) -> None:
     """No process sends an order any more, for one asset or for any; others are told."""
     if symbol is None:
-        _switch(store, clock, {HALTED: reason}, "trading_halted", reason)
+        _restrict(store, clock, Mode.HALTED, "trading_halted", reason)
         told = "trading is halted"
     else:
         assets.change(
@@ -71,7 +72,7 @@ def resume(store: Store, clock: Clock, symbol: str | None) -> None:
     The halt of an asset is not this module's to end: what it holds must be looked at first.
     """
     if symbol is None:
-        _switch(store, clock, {HALTED: None, PAUSED: None}, "trading_resumed", "by the operator")
+        _lift_all(store, clock)
         return
     why = "resumed by the operator"
     assets.change(
@@ -79,16 +80,34 @@ def resume(store: Store, clock: Clock, symbol: str | None) -> None:
     )
 
 
-def _switch(store: Store, clock: Clock, flags: dict[str, str | None], name: str, reason: str) -> None:
+def _restrict(store: Store, clock: Clock, mode: Mode, name: str, reason: str) -> None:
+    """The operator wants no looser mode; a stricter one that he asked for before stays."""
     now = clock.now()
 
     def write(tx: Tx) -> None:
-        for flag, value in flags.items():
-            tx.set_flag(flag, value, at=now)
+        before = next((one for one in tx.modes() if one.source == OPERATOR), None)
+        if before is None or not stricter(before.mode, mode):
+            tx.put_mode(Restriction(source=OPERATOR, mode=mode, reason=reason, since=now))
         tx.add_event(Event(name=name, at=now, reason=reason))
 
     store.write(write)
     log.info(name, extra={"reason": reason})
+
+
+def _lift_all(store: Store, clock: Clock) -> None:
+    """Nothing restricts trading any more, until a source finds a reason anew."""
+    now = clock.now()
+
+    def write(tx: Tx) -> list[Restriction]:
+        lifted = in_force(tx.modes(), now)
+        for restriction in tx.modes():
+            tx.drop_mode(restriction.source)
+        told = [f"{one.source}: {one.mode} ({one.reason})" for one in lifted]
+        tx.add_event(Event(name="trading_resumed", at=now, reason="by the operator", data={"lifted": told}))
+        return lifted
+
+    lifted = store.write(write)
+    log.info("trading_resumed", extra={"lifted": len(lifted)})
 
 
 # Orders
@@ -268,12 +287,17 @@ def cancel_orders(desk: Desk, symbol: str) -> Done:
     return Done(over, "; ".join(described(order) for order in orders), orders)
 
 
+def _because(desk: Desk, mode: Mode) -> str | None:
+    """Why the mode is in force; None when it is not."""
+    return reasons(desk.store.read(lambda tx: tx.modes()), desk.clock.now()).get(mode)
+
+
 def addable(desk: Desk, symbol: str, amount: Decimal) -> Brief:
     """The asset, for whose cycle `add_funds` would buy. Raises ConfigError when it may not."""
     brief = desk.brief(symbol)
     asset, cycle = brief.situation.asset, brief.cycle
     _refuse_halted(desk, asset)
-    paused = desk.store.read(lambda tx: tx.flag(PAUSED))
+    paused = _because(desk, Mode.REDUCE_ONLY)
     if paused is not None:
         raise ConfigError(f"trading is paused ({paused}): nothing is bought until: dca resume")
     if asset.paused_reason is not None:
@@ -372,7 +396,7 @@ def _refuse_halted(desk: Desk, asset: Asset) -> None:
         raise ConfigError(
             f"{symbol} is halted ({asset.halted_reason}): nothing is sent for it until: dca resume {symbol}"
         )
-    halted = desk.store.read(lambda tx: tx.flag(HALTED)) or desk.trader.halted_outside()
+    halted = _because(desk, Mode.HALTED) or desk.trader.halted_outside()
     if halted is not None:
         raise ConfigError(f"trading is halted ({halted}): nothing is sent until: dca resume")
 

@@ -26,8 +26,9 @@ from dca.adapters.db.store import SqlStore
 from dca.adapters.db.tables import assets, leases
 from dca.adapters.db.target import Target, parse
 from dca.domain.errors import ConfigError, StoreUnavailable
+from dca.domain.mode import Mode, Restriction
 from dca.domain.record import Event
-from dca.ports import PAUSED, Tx
+from dca.ports import Tx
 
 SKIPPED_CYCLES = 1_000_000
 """Cycles may have been begun after the backup was made, and the venue still knows their orders. A new
@@ -86,7 +87,7 @@ class Restoring:
         why = f"restored from {self.file.name}: compare it with the venue, then resume"
 
         def work(tx: Tx) -> None:
-            tx.set_flag(PAUSED, why, at=self.at)
+            tx.put_mode(Restriction(source="restore", mode=Mode.REDUCE_ONLY, reason=why, since=self.at))
             tx.add_event(Event(name="database_restored", at=self.at, reason=why))
 
         with closing(SqlStore(url)) as store:

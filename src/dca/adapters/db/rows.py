@@ -11,12 +11,15 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, Table
 
 from dca.adapters.db import tables as t
+from dca.domain.account import Activity, Balance, Breaker, BreakerState, Budget, Funds, Stake
 from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import Cycle, CycleStatus
+from dca.domain.mode import Mode, Restriction
 from dca.domain.money import ZERO
-from dca.domain.order import Intent, Order, OrderStatus, Purpose, Side
+from dca.domain.order import Intent, Order, OrderStatus, Purpose, Side, TimeInForce
 from dca.domain.position import Fill
 from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
+from dca.domain.replacement import Replacement, Stage
 
 Row = Sequence[Any]
 Values = dict[str, Any]
@@ -35,8 +38,23 @@ DECISION = _columns(t.decisions, "seq")
 MESSAGE = _columns(t.outbox, "seq", "sent_at")
 HEARTBEAT = _columns(t.heartbeats)
 LEASE = _columns(t.leases)
+MODE = _columns(t.modes)
+FUNDS = _columns(t.funds)
+BREAKER = _columns(t.breakers)
+BUDGET = _columns(t.budgets)
+REPLACEMENT = _columns(t.replacements, "seq", "open_slot")
+BALANCE = _columns(t.balances, "seq")
+ACTIVITY = _columns(t.activities, "seq")
 
-_RULES = tuple(Rules.__dataclass_fields__)
+_ADDED_RULES = (
+    "stop_loss_percent",
+    "stop_loss_timeout",
+    "stop_loss_trailing",
+    "break_even_percent",
+    "stop_loss_cooldown_period",
+)
+"""Rules whose columns came later and stand at the end of the row; NULL means the default."""
+_RULES = tuple(name for name in Rules.__dataclass_fields__ if name not in _ADDED_RULES)
 _ASSET_OWN = tuple(name for name in Asset.__dataclass_fields__ if name not in ("id", "rules"))
 _CYCLE_OWN = tuple(name for name in Cycle.__dataclass_fields__ if name not in ("id", "previous_completed_at"))
 _ORDER_OWN = tuple(name for name in Order.__dataclass_fields__ if name != "intent")
@@ -51,12 +69,16 @@ FATE_NAMES = (*_ORDER_OWN, "live_slot")
 
 def asset_of(row: Row) -> Asset:
     """The asset in a row of ASSET."""
-    last_sell_price, halted_reason, created_at, updated_at, version, paused, accepted = row[_RULES_END:]
+    own = row[_RULES_END : -len(_ADDED_RULES)]
+    last_sell_price, halted_reason, created_at, updated_at, version, paused, accepted = own
+    added = zip(_ADDED_RULES, row[-len(_ADDED_RULES) :], strict=True)
+    rules = dict(zip(_RULES, row[3:_RULES_END], strict=True))
+    rules |= {name: value for name, value in added if value is not None}
     return Asset(
         id=row[0],
         asset_symbol=row[1],
         is_enabled=row[2],
-        rules=Rules(**dict(zip(_RULES, row[3:_RULES_END], strict=True))),
+        rules=Rules(**rules),
         last_sell_price=last_sell_price,
         halted_reason=halted_reason,
         paused_reason=paused,
@@ -68,7 +90,7 @@ def asset_of(row: Row) -> Asset:
 
 
 def rules_values(rules: Rules) -> Values:
-    return {name: getattr(rules, name) for name in _RULES}
+    return {name: getattr(rules, name) for name in Rules.__dataclass_fields__}
 
 
 def asset_values(asset: Asset) -> Values:
@@ -100,7 +122,9 @@ def cycle_of(row: Row) -> Cycle:
         created_at=row[12],
         updated_at=row[13],
         version=row[14],
-        previous_completed_at=row[15],
+        stop_price=row[15],
+        stop_since=row[16],
+        previous_completed_at=row[17],
     )
 
 
@@ -124,6 +148,7 @@ def order_of(row: Row) -> Order:
         qty=row[6],
         limit=row[7],
         reason=row[8],
+        time_in_force=TimeInForce(row[18] or TimeInForce.GTC),
     )
     return Order(
         intent=intent,
@@ -136,6 +161,7 @@ def order_of(row: Row) -> Order:
         unclear=row[15],
         detail=row[16],
         version=row[17],
+        sent_at=row[19],
     )
 
 
@@ -153,6 +179,7 @@ def order_values(order: Order) -> Values:
     values = {name: getattr(intent, name) for name in _INTENT}
     values["side"] = intent.side.value
     values["purpose"] = intent.purpose.value
+    values["time_in_force"] = intent.time_in_force.value
     values.update(fate_values(order))
     return values
 
@@ -180,7 +207,7 @@ def fill_values(fill: Fill) -> Values:
 
 def event_of(row: Row) -> Event:
     """The event in a row of EVENT."""
-    at, name, reason, asset_id, cycle_id, order_key, data = row
+    at, name, reason, asset_id, cycle_id, order_key, data, uid = row
     return Event(
         name=name,
         at=at,
@@ -189,6 +216,7 @@ def event_of(row: Row) -> Event:
         cycle_id=cycle_id,
         order_key=order_key,
         data=data,
+        uid=uid,
     )
 
 
@@ -227,7 +255,84 @@ def lease_of(row: Row) -> Lease:
     return Lease(name=name, holder=holder, expires_at=expires_at, version=version)
 
 
-R = TypeVar("R", Asset, Cycle, Order, Lease)
+def mode_of(row: Row) -> Restriction:
+    source, mode, reason, since, until = row
+    return Restriction(source=source, mode=Mode(mode), reason=reason, since=since, until=until)
+
+
+def mode_values(restriction: Restriction) -> Values:
+    return {column.name: getattr(restriction, column.name) for column in MODE} | {
+        "mode": restriction.mode.value
+    }
+
+
+def funds_of(row: Row) -> Funds:
+    return Funds(**_named(FUNDS, row))
+
+
+def funds_values(funds: Funds) -> Values:
+    return _values(FUNDS, funds)
+
+
+def breaker_of(row: Row) -> Breaker:
+    named = _named(BREAKER, row)
+    return Breaker(**{**named, "state": BreakerState(named["state"])})
+
+
+def breaker_values(breaker: Breaker) -> Values:
+    return {**_values(BREAKER, breaker), "state": breaker.state.value}
+
+
+def budget_of(row: Row) -> Budget:
+    return Budget(**_named(BUDGET, row))
+
+
+def budget_values(budget: Budget) -> Values:
+    return _values(BUDGET, budget)
+
+
+def replacement_of(row: Row) -> Replacement:
+    named = _named(REPLACEMENT, row)
+    return Replacement(**{**named, "stage": Stage(named["stage"])})
+
+
+def replacement_values(replacement: Replacement) -> Values:
+    slot = None if replacement.over else replacement.cycle_id
+    return {**_values(REPLACEMENT, replacement), "stage": replacement.stage.value, "open_slot": slot}
+
+
+def balance_of(row: Row) -> Balance:
+    return Balance(**_named(BALANCE, row))
+
+
+def balance_values(balance: Balance) -> Values:
+    return _values(BALANCE, balance)
+
+
+def activity_of(row: Row) -> Activity:
+    return Activity(**_named(ACTIVITY, row))
+
+
+def activity_values(activity: Activity) -> Values:
+    return _values(ACTIVITY, activity)
+
+
+def stake_of(row: Row) -> Stake:
+    """The stake in a row of the statement STAKES."""
+    asset_id, cycle_id, quantity, average, steps, step, qty, filled, limit = row
+    resting = ZERO if limit is None else (qty - filled) * limit
+    return Stake(asset_id, cycle_id, quantity * average, resting, steps, step)
+
+
+def _named(columns: list[Column[Any]], row: Row) -> Values:
+    return {column.name: value for column, value in zip(columns, row, strict=True)}
+
+
+def _values(columns: list[Column[Any]], value: object) -> Values:
+    return {column.name: getattr(value, column.name) for column in columns}
+
+
+R = TypeVar("R", Asset, Cycle, Order, Lease, Funds, Breaker, Budget, Replacement)
 
 
 def raised(row: R) -> R:

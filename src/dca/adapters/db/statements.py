@@ -26,9 +26,9 @@ from sqlalchemy import (
 from dca.adapters.db import rows
 from dca.adapters.db import tables as t
 from dca.domain.cycle import UNFINISHED, CycleStatus
+from dca.domain.mode import Mode
 from dca.domain.money import ZERO
-from dca.domain.order import LIVE
-from dca.ports import HALTED, PAUSED
+from dca.domain.order import LIVE, Side
 
 Query = Select[Any]
 
@@ -89,14 +89,27 @@ REVISION: Query = select(t.assets.c.id, t.assets.c.version, t.cycles.c.id, t.cyc
     _with_open_cycle
 )
 
+
+def _because(mode: Mode) -> Any:
+    """Why `mode` is in force at `now`, by its oldest source; NULL when it is not."""
+    holds = t.modes.c.until.is_(null()) | (t.modes.c.until > bindparam("now"))
+    return (
+        select(t.modes.c.reason)
+        .where(t.modes.c.mode == mode.value, holds)
+        .order_by(t.modes.c.since)
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
 STANDING: Query = (
     select(
         t.assets.c.version,
         t.cycles.c.id,
         t.cycles.c.version,
         select(func.count()).select_from(t.orders).where(t.orders.c.status.in_(_LIVE)).scalar_subquery(),
-        select(t.flags.c.value).where(t.flags.c.name == HALTED).scalar_subquery(),
-        select(t.flags.c.value).where(t.flags.c.name == PAUSED).scalar_subquery(),
+        _because(Mode.HALTED),
+        _because(Mode.REDUCE_ONLY),
     )
     .select_from(_with_open_cycle)
     .where(t.assets.c.id == bindparam("row"))
@@ -213,6 +226,11 @@ INSERT_ORDER = _insert_order()
 
 FILLS: Query = select(*rows.FILL).order_by(t.fills.c.seq)
 FILLS_OF: Query = select(*rows.FILL).where(t.fills.c.cycle_id == bindparam("cycle")).order_by(t.fills.c.seq)
+FILLS_BETWEEN: Query = (
+    select(*rows.FILL)
+    .where(t.fills.c.at >= bindparam("since"), t.fills.c.at < bindparam("until"))
+    .order_by(t.fills.c.seq)
+)
 INSERT_FILL: Insert = insert(t.fills)
 
 INSERT_EVENT: Insert = insert(t.events)
@@ -276,3 +294,71 @@ FLAG: Query = select(t.flags.c.value).where(t.flags.c.name == bindparam("row"))
 FLAGS: Query = select(t.flags.c.name, t.flags.c.value).where(t.flags.c.value.is_not(null()))
 INSERT_FLAG: Insert = insert(t.flags)
 UPDATE_FLAG = update(t.flags).where(t.flags.c.name == bindparam("row"))
+
+MODES: Query = select(*rows.MODE).order_by(t.modes.c.source)
+INSERT_MODE: Insert = insert(t.modes)
+UPDATE_MODE = update(t.modes).where(t.modes.c.source == bindparam("row"))
+DROP_MODE = delete(t.modes).where(t.modes.c.source == bindparam("row"))
+
+# The one row that every review of a buy locks: so two processes never count the same dollars as free.
+FUNDS: Query = select(*rows.FUNDS).order_by(t.funds.c.read_at.desc()).limit(1)
+FUNDS_LOCKED: Query = FUNDS.with_for_update()
+INSERT_FUNDS: Insert = insert(t.funds)
+UPDATE_FUNDS = _changed(t.funds, "account_id")
+
+_live_buy = (
+    (t.orders.c.cycle_id == t.cycles.c.id)
+    & t.orders.c.status.in_(_LIVE)
+    & (t.orders.c.side == Side.BUY.value)
+)
+STAKES: Query = (
+    select(
+        t.cycles.c.asset_id,
+        t.cycles.c.id,
+        t.cycles.c.quantity,
+        t.cycles.c.average_purchase_price,
+        t.cycles.c.safety_orders,
+        t.orders.c.step,
+        t.orders.c.qty,
+        t.orders.c.filled_qty,
+        t.orders.c.limit,
+    )
+    .select_from(t.cycles.outerjoin(t.orders, _live_buy))
+    .where(t.cycles.c.open_slot.is_not(null()), (t.cycles.c.quantity != ZERO) | t.orders.c.key.is_not(null()))
+    .order_by(t.cycles.c.id)
+)
+
+BREAKERS: Query = select(*rows.BREAKER).order_by(t.breakers.c.name)
+INSERT_BREAKER: Insert = insert(t.breakers)
+UPDATE_BREAKER = _changed(t.breakers, "name")
+
+BUDGET: Query = select(*rows.BUDGET).where(t.budgets.c.name == bindparam("row"))
+INSERT_BUDGET: Insert = insert(t.budgets)
+UPDATE_BUDGET = _changed(t.budgets, "name")
+
+REPLACEMENTS: Query = (
+    select(*rows.REPLACEMENT).where(t.replacements.c.open_slot.is_not(null())).order_by(t.replacements.c.seq)
+)
+REPLACEMENT: Query = select(*rows.REPLACEMENT).where(t.replacements.c.old_key == bindparam("row"))
+INSERT_REPLACEMENT: Insert = insert(t.replacements)
+UPDATE_REPLACEMENT = _changed(t.replacements, "old_key")
+
+BALANCES: Query = (
+    select(*rows.BALANCE)
+    .where(t.balances.c.at >= bindparam("since"), t.balances.c.at < bindparam("until"))
+    .order_by(t.balances.c.seq)
+)
+LAST_BALANCE: Query = (
+    select(*rows.BALANCE)
+    .where(t.balances.c.at < bindparam("until"))
+    .order_by(t.balances.c.at.desc())
+    .limit(1)
+)
+INSERT_BALANCE: Insert = insert(t.balances)
+
+ACTIVITIES: Query = (
+    select(*rows.ACTIVITY)
+    .where(t.activities.c.at >= bindparam("since"), t.activities.c.at < bindparam("until"))
+    .order_by(t.activities.c.at, t.activities.c.seq)
+)
+INSERT_ACTIVITY: Insert = insert(t.activities)

@@ -27,11 +27,11 @@ def create_table(name: str, *parts: Any, **options: Any) -> None:
         op.create_table(name, *parts, **options)
 
 
-def create_index(table: str, *columns: str) -> None:
+def create_index(table: str, *columns: str, unique: bool = False) -> None:
     """The index on `columns` exists, under the name that the naming convention gives it."""
     name = f"ix_{table}_{'_'.join(columns)}"
     if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
-        op.create_index(name, table, list(columns))
+        op.create_index(name, table, list(columns), unique=unique)
 
 
 def add_column(table: str, column: sa.Column[Any]) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from dca import boundaries
 from dca.adapters.db.admission import Admission
 from dca.adapters.db.faults import Fault, fault_of, said
 from dca.adapters.db.mysql import NETWORK_TIMEOUT_S
@@ -132,7 +133,9 @@ class SqlStore:
                 connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
             result = work(SqlTx(connection))
             if writing:
+                boundaries.before(work)
                 connection.commit()
+                boundaries.after(work)
         except DBAPIError as error:
             if fault_of(error) not in _CONNECTION_IS_FINE:
                 connection.invalidate()

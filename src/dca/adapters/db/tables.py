@@ -6,7 +6,7 @@ from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, MetaData, St
 
 from dca.adapters.db.types import Exact, Id, Json, LongText, Utc
 
-REVISION = "0002_caretakers"
+REVISION = "0003_pipeline"
 """The newest revision of the schema, the only one this program works on."""
 
 VERSION_TABLE = "dca_schema"
@@ -79,6 +79,11 @@ assets = _table(
     _required("version", Integer),
     Column("paused_reason", LongText),
     Column("accepted_difference", Exact),
+    Column("stop_loss_percent", Exact),
+    Column("stop_loss_timeout", Integer),
+    Column("stop_loss_trailing", Boolean),
+    Column("break_even_percent", Exact),
+    Column("stop_loss_cooldown_period", Integer),
     UniqueConstraint("asset_symbol"),
 )
 
@@ -101,6 +106,8 @@ cycles = _table(
     _required("version", Integer),
     # The asset's id until the cycle is finished, then NULL: one unfinished cycle per asset.
     Column("open_slot", Id),
+    Column("stop_price", Exact),
+    Column("stop_since", Utc),
     UniqueConstraint("open_slot"),
     Index(None, "asset_id", "completed_at"),
 )
@@ -128,6 +135,8 @@ orders = _table(
     _required("version", Integer),
     # The cycle's id while the order is live, then NULL: one live order per cycle.
     Column("live_slot", Id),
+    Column("time_in_force", String(8)),
+    Column("sent_at", Utc),
     UniqueConstraint("key"),
     UniqueConstraint("live_slot"),
     Index(None, "cycle_id"),
@@ -151,6 +160,7 @@ fills = _table(
     UniqueConstraint("id"),
     UniqueConstraint("order_key", "cum_qty"),
     Index(None, "cycle_id"),
+    Index(None, "at"),
 )
 
 events = _table(
@@ -164,7 +174,9 @@ events = _table(
     Column("cycle_id", Id),
     Column("order_key", KEY),
     _required("data", Json),
+    Column("uid", KEY),
     Index(None, "name"),
+    Index(None, "uid", unique=True),
     Index(None, "cycle_id"),
 )
 
@@ -215,4 +227,88 @@ flags = _table(
     Column("name", String(64), primary_key=True),
     Column("value", LongText),
     _required("updated_at", Utc),
+)
+
+modes = _table(
+    "dca_modes",
+    Column("source", String(64), primary_key=True),
+    _required("mode", String(16)),
+    _required("reason", LongText),
+    _required("since", Utc),
+    Column("until", Utc),
+)
+
+funds = _table(
+    "dca_funds",
+    Column("account_id", String(64), primary_key=True),
+    _required("read_at", Utc),
+    _required("cash", Exact),
+    _required("equity", Exact),
+    _required("spendable", Exact),
+    _required("peak_equity", Exact),
+    _required("peak_at", Utc),
+    _required("version", Integer),
+)
+
+breakers = _table(
+    "dca_breakers",
+    Column("name", String(64), primary_key=True),
+    _required("state", String(16)),
+    _required("since", Utc),
+    _required("failures", Integer),
+    _required("good", Integer),
+    _required("pause_s", Integer),
+    Column("retry_at", Utc),
+    _required("reason", LongText),
+    _required("version", Integer),
+)
+
+budgets = _table(
+    "dca_budgets",
+    Column("name", String(64), primary_key=True),
+    _required("tokens", Integer),
+    _required("at", Utc),
+    _required("version", Integer),
+)
+
+replacements = _table(
+    "dca_replacements",
+    _counted(),
+    _required("old_key", KEY),
+    _required("cycle_id", Id),
+    _required("stage", String(32)),
+    _required("reason", LongText),
+    _required("created_at", Utc),
+    _required("updated_at", Utc),
+    Column("new_key", KEY),
+    _required("version", Integer),
+    # The cycle's id until the replacement is over, then NULL: one of them per cycle.
+    Column("open_slot", Id),
+    UniqueConstraint("old_key"),
+    UniqueConstraint("open_slot"),
+)
+
+balances = _table(
+    "dca_balances",
+    _counted(),
+    _required("at", Utc),
+    _required("cash", Exact),
+    _required("coins", Json),
+    Index(None, "at"),
+)
+
+activities = _table(
+    "dca_activities",
+    _counted(),
+    _required("id", KEY),
+    _required("kind", String(16)),
+    _required("at", Utc),
+    Column("symbol", String(32)),
+    Column("qty", Exact),
+    Column("price", Exact),
+    Column("net", Exact),
+    Column("order_id", KEY),
+    _required("data", Json),
+    UniqueConstraint("id"),
+    Index(None, "at"),
 )

@@ -11,14 +11,17 @@ from sqlalchemy.exc import IntegrityError
 from dca.adapters.db import rows
 from dca.adapters.db import statements as s
 from dca.adapters.db.faults import is_duplicate
-from dca.adapters.db.rows import Row, Values, raised
+from dca.adapters.db.rows import R, Row, Values, raised
+from dca.domain.account import Activity, Balance, Breaker, Budget, Funds, Stake
 from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.errors import StaleWrite
+from dca.domain.mode import Restriction
 from dca.domain.money import ZERO
 from dca.domain.order import Order
 from dca.domain.position import Fill
 from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
+from dca.domain.replacement import Replacement
 from dca.ports import CycleRecord, Situation, Standing
 
 _ASSET_WIDTH = len(rows.ASSET)
@@ -104,8 +107,8 @@ class SqlTx:
             for asset_id, version, cycle_id, cycle_version in self._all(s.REVISION)
         }
 
-    def standing(self, asset_id: int) -> Standing | None:
-        row = self._one(s.STANDING, row=asset_id)
+    def standing(self, asset_id: int, now: datetime) -> Standing | None:
+        row = self._one(s.STANDING, row=asset_id, now=now)
         if not row:
             return None
         asset_version, cycle_id, cycle_version, open_orders, halted, paused = row
@@ -241,8 +244,11 @@ class SqlTx:
     def fills(self) -> list[Fill]:
         return [rows.fill_of(row) for row in self._all(s.FILLS)]
 
-    def add_event(self, event: Event) -> None:
-        self._connection.execute(s.INSERT_EVENT, rows.event_values(event))
+    def fills_between(self, since: datetime, until: datetime) -> list[Fill]:
+        return [rows.fill_of(row) for row in self._all(s.FILLS_BETWEEN, since=since, until=until)]
+
+    def add_event(self, event: Event) -> bool:
+        return self._insert(s.INSERT_EVENT, rows.event_values(event)) is not None
 
     def events(self, *, limit: int = 100, name: str | None = None) -> list[Event]:
         if name is None:
@@ -335,6 +341,86 @@ class SqlTx:
 
     def set_flag(self, name: str, value: str | None, *, at: datetime) -> None:
         self._put(s.UPDATE_FLAG, s.INSERT_FLAG, name, {"value": value, "updated_at": at})
+
+    def modes(self) -> list[Restriction]:
+        return [rows.mode_of(row) for row in self._all(s.MODES)]
+
+    def put_mode(self, restriction: Restriction) -> None:
+        values = rows.mode_values(restriction)
+        changed = {**values, "row": restriction.source}
+        if self._connection.execute(s.UPDATE_MODE, changed).rowcount:
+            return
+        if self._insert(s.INSERT_MODE, values) is None:
+            self._connection.execute(s.UPDATE_MODE, changed)
+
+    def drop_mode(self, source: str) -> bool:
+        return self._connection.execute(s.DROP_MODE, {"row": source}).rowcount == 1
+
+    def funds(self, *, lock: bool = False) -> Funds | None:
+        row = self._one(s.FUNDS_LOCKED if lock else s.FUNDS)
+        return rows.funds_of(row) if row else None
+
+    def put_funds(self, funds: Funds) -> Funds:
+        return self._put_row(
+            s.UPDATE_FUNDS, s.INSERT_FUNDS, funds.account_id, funds, rows.funds_values(funds)
+        )
+
+    def stakes(self) -> list[Stake]:
+        return [rows.stake_of(row) for row in self._all(s.STAKES)]
+
+    def breakers(self) -> list[Breaker]:
+        return [rows.breaker_of(row) for row in self._all(s.BREAKERS)]
+
+    def put_breaker(self, breaker: Breaker) -> Breaker:
+        values = rows.breaker_values(breaker)
+        return self._put_row(s.UPDATE_BREAKER, s.INSERT_BREAKER, breaker.name, breaker, values)
+
+    def budget(self, name: str) -> Budget | None:
+        row = self._one(s.BUDGET, row=name)
+        return rows.budget_of(row) if row else None
+
+    def put_budget(self, budget: Budget) -> Budget:
+        values = rows.budget_values(budget)
+        return self._put_row(s.UPDATE_BUDGET, s.INSERT_BUDGET, budget.name, budget, values)
+
+    def _put_row(self, change: Executable, add: Executable, key: str, row: R, values: Values) -> R:
+        """The row as written, its version raised: inserted where it is at 0. Raises StaleWrite."""
+        if row.version:
+            self._change(change, values, key, row.version)
+        elif self._insert(add, {**values, "version": 1}) is None:
+            raise StaleWrite(f"{key} is there already")
+        return raised(row)
+
+    def replacements(self) -> list[Replacement]:
+        return [rows.replacement_of(row) for row in self._all(s.REPLACEMENTS)]
+
+    def replacement(self, old_key: str) -> Replacement | None:
+        row = self._one(s.REPLACEMENT, row=old_key)
+        return rows.replacement_of(row) if row else None
+
+    def insert_replacement(self, replacement: Replacement) -> bool:
+        return self._insert(s.INSERT_REPLACEMENT, rows.replacement_values(replacement)) is not None
+
+    def update_replacement(self, replacement: Replacement) -> Replacement:
+        values = rows.replacement_values(replacement)
+        self._change(s.UPDATE_REPLACEMENT, values, replacement.old_key, replacement.version)
+        return raised(replacement)
+
+    def add_balance(self, balance: Balance) -> None:
+        self._connection.execute(s.INSERT_BALANCE, rows.balance_values(balance))
+
+    def balances(self, since: datetime, until: datetime) -> list[Balance]:
+        return [rows.balance_of(row) for row in self._all(s.BALANCES, since=since, until=until)]
+
+    def last_balance(self, until: datetime) -> Balance | None:
+        row = self._one(s.LAST_BALANCE, until=until)
+        return rows.balance_of(row) if row else None
+
+    def add_activity(self, activity: Activity) -> bool:
+        return self._insert(s.INSERT_ACTIVITY, rows.activity_values(activity)) is not None
+
+    def activities(self, since: datetime, until: datetime) -> list[Activity]:
+        return [rows.activity_of(row) for row in self._all(s.ACTIVITIES, since=since, until=until)]
 
     def _put(self, change: Executable, add: Executable, name: str, values: Values) -> None:
         """The row `name` holds `values`, whether it was there or not."""

@@ -17,7 +17,7 @@ from dca.domain.market import Quote, symbol_of
 from dca.domain.money import plain
 from dca.domain.order import Order
 from dca.domain.position import fold
-from dca.ports import HALTED, PAUSED, Store
+from dca.ports import Store
 from dca.service import adoption, assets, operating
 from dca.service.brief import Brief
 from dca.service.operating import Desk, Done
@@ -155,7 +155,7 @@ def _resume(options: argparse.Namespace) -> None:
         if asset.halted_reason is None and asset.paused_reason is None:
             print(f"{options.symbol} was neither halted nor paused")
         for name, reason in wiring.switches(settings, store).items():
-            if name in (HALTED, PAUSED):
+            if name in ("halted", "paused"):
                 print(f"but trading as a whole is {name}: {reason}; dca resume")
 
 

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.market import Quote
-from dca.ports import HALTED, PAUSED, Broker, Clock, Situation, Store, Tx
+from dca.domain.mode import Mode, Restriction, mode_of
+from dca.ports import Broker, Clock, Situation, Store, Tx
 from dca.service import cycles
 from dca.service.caretakers.runner import Repair
 from dca.strategy.dca import Wake, restart_trigger, resting, wakes_at
@@ -40,13 +41,13 @@ class CooldownManager:
         self._clock = clock
 
     def look(self) -> View:
-        def read(tx: Tx) -> tuple[list[Situation], dict[str, str]]:
-            return tx.situations(), tx.flags()
+        def read(tx: Tx) -> tuple[list[Situation], list[Restriction]]:
+            return tx.situations(), tx.modes()
 
-        situations, flags = self._store.read(read)
+        situations, restrictions = self._store.read(read)
         found = [one for one in situations if _rests(one)]
-        stopped = HALTED in flags or PAUSED in flags
         now = self._clock.now()
+        stopped = mode_of(restrictions, now) is not Mode.NORMAL
         symbols = [] if stopped else [one.asset.asset_symbol for one in found if _waits_for_price(one, now)]
         return View(found, self._broker.latest_quotes(symbols) if symbols else {})
 

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.errors import Unmended
 from dca.domain.market import Quote
+from dca.domain.mode import Mode, mode_of
 from dca.domain.order import LIVE, Order, OrderStatus, Purpose, Side, VenueOrder, is_ours
 from dca.domain.record import Event, Message
-from dca.ports import HALTED, Broker, Clock, Store, Tx
+from dca.ports import Broker, Clock, Store, Tx
 from dca.service.brief import Brief, read_brief
 from dca.service.caretakers.runner import Repair
 from dca.service.catchup import CatchUp
@@ -100,7 +101,8 @@ class OrderManager:
     def look(self) -> View:
         listed = self._broker.open_orders()
         venue_now = self._broker.time() if listed else self._clock.now()
-        since = self._clock.now() - STUCK_FOR
+        now = self._clock.now()
+        since = now - STUCK_FOR
 
         def read(tx: Tx) -> View:
             situations = tx.situations()
@@ -112,7 +114,7 @@ class OrderManager:
                 live=tx.live_orders(),
                 named=set(_named(cycles)),
                 halted={one.asset.asset_symbol for one in situations if one.asset.halted_reason is not None},
-                all_halted=tx.flag(HALTED) is not None,
+                all_halted=mode_of(tx.modes(), now) is Mode.HALTED,
                 stuck=_unsettled(tx.events(limit=STUCK_READ, name=STUCK), since),
             )
 
