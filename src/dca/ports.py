@@ -50,13 +50,15 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The venue account. `spendable` is what crypto may spend (non-marginable buying power)."""
+    """The venue account. `spendable` is what crypto may spend (non-marginable buying power); `number` is
+    what people know it by."""
 
     id: str
     cash: Decimal
     equity: Decimal
     spendable: Decimal
     blocked: bool
+    number: str = ""
 
 
 class Broker(Protocol):
@@ -83,8 +85,16 @@ class Broker(Protocol):
     def open_orders(self) -> list[VenueOrder]:
         """Every order that is not over, the whole list. Raises Unavailable."""
 
+    def orders_since(self, at: datetime) -> list[VenueOrder]:
+        """Every order that was submitted after `at` by the venue's clock, over or not, the oldest first,
+        the whole list. Raises Unavailable."""
+
     def executions(self, venue_id: str) -> list[Execution]:
         """What the venue's history shows of an order's executions; it may lag. Raises Unavailable."""
+
+    def activities(self, since: datetime) -> list[Activity]:
+        """The account's history from `since` on, everybody's executions and every transfer, each once and
+        in any order; the newest may not be listed yet. Raises Unavailable."""
 
     def positions(self) -> dict[str, Holding]:
         """What is held, by symbol in the form BTC/USD; absent means none. Raises Unavailable."""
@@ -272,6 +282,10 @@ class Tx(Protocol):
 
     def live_orders(self) -> list[Order]:
         """Every order that is in flight, open or partly filled."""
+
+    def revive_order(self, order: Order) -> bool:
+        """The order that was over is live again. False, and nothing written, when its cycle has another
+        live order. Raises StaleWrite."""
 
     def update_order(self, order: Order) -> Order:
         """The row as written, its version raised. Raises StaleWrite."""

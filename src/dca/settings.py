@@ -20,6 +20,7 @@ from dca.domain.errors import ConfigError
 from dca.domain.fees import FeeRates
 from dca.domain.money import HUNDRED, exact
 from dca.domain.notices import NOTICES, Quiet
+from dca.domain.order import TimeInForce
 
 PAPER_URL = "https://paper-api.alpaca.markets"
 DATA_URL = "https://data.alpaca.markets"
@@ -27,6 +28,8 @@ DATA_STREAM_URL = "wss://stream.data.alpaca.markets/v1beta3/crypto/us"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 MOST_DAYS = 36_500
+MOST_SLIPPAGE_PCT = Decimal(5)
+"""The review denies a limit that is further from the market."""
 LONG_WORD = 8
 """A shorter part of an address is not taken for a token."""
 
@@ -70,13 +73,39 @@ class KeepSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RiskSettings:
+    """What may be at risk, in USD and percent; None: no limit. `max_balance_age_s` is on the wall.
+
+    `reserve_pct` is how much of the rest of every started ladder must stay payable when a cycle
+    starts.
+    """
+
+    max_order: Decimal | None = None
+    max_asset: Decimal | None = None
+    max_day: Decimal | None = None
+    max_account: Decimal | None = None
+    max_daily_loss: Decimal | None = None
+    max_drawdown_pct: Decimal | None = None
+    max_active_cycles: int | None = None
+    reserve_pct: Decimal = HUNDRED
+    min_profit_pct: Decimal = Decimal(0)
+    max_balance_age_s: float = 120.0
+    buy_slippage_pct: Decimal = Decimal(0)
+    sell_slippage_pct: Decimal | None = None
+    buy_time_in_force: TimeInForce = TimeInForce.GTC
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that the environment decides. Secrets never show in its text.
 
     `*_s` are seconds: `stale_order_s`, `stuck_sell_s` and `max_quote_age_s` on the clock that trading
     follows, every other on the wall. `whole_account`: no person trades on the account.
-    `crash_at` names a boundary and a count: the process kills itself there, to show that it may.
-    `watchdog_may_start` is false where something else starts a streamer that ended.
+    `crash_at` names a boundary and a count: the process kills itself there, to show that it may;
+    every boundary that it crosses goes to `crash_log`.
+    `live_account` is the number of the account with real money that may be traded, None on paper.
+    With `dry_run` no order is sent. `watchdog_may_start` is false where something else starts a
+    streamer that ended.
     `systemd_*`: where systemd listens, and how often it must hear from the streamer.
     `venue_complaints` is why the venue cannot be asked; only `local` leaves any.
     """
@@ -98,9 +127,13 @@ class Settings:
     whole_account: bool = False
     max_quote_age_s: float = 60.0
     max_open_orders: int = 50
+    risk: RiskSettings = RiskSettings()
+    live_account: str | None = None
+    dry_run: bool = False
     fees: FeeRates = FeeRates()
     clock: ClockSettings = ClockSettings()
     crash_at: tuple[str, int] | None = None
+    crash_log: Path | None = None
     watchdog_may_start: bool = True
     systemd_socket: str | None = None
     systemd_watchdog_s: float | None = None
@@ -267,6 +300,32 @@ def _positive(text: str) -> float:
     return value
 
 
+def _amount(text: str) -> Decimal:
+    value = exact(text)
+    if value <= 0:
+        raise ValueError(text)
+    return value
+
+
+def _pct(text: str) -> Decimal:
+    value = exact(text)
+    if not 0 <= value <= HUNDRED:
+        raise ValueError(text)
+    return value
+
+
+def _slippage(text: str) -> Decimal:
+    value = _pct(text)
+    if value > MOST_SLIPPAGE_PCT:
+        raise ValueError(text)
+    return value
+
+
+def _reserve(text: str) -> Decimal:
+    words = {"full": HUNDRED, "none": Decimal(0)}
+    return words[text.lower()] if text.lower() in words else _pct(text)
+
+
 def _microseconds(text: str) -> float:
     return _positive(text) / 1_000_000
 
@@ -382,7 +441,6 @@ def _stream_of(base_url: str) -> str:
 
 def _read(reader: _Reader, venue: _Reader) -> Settings:
     base_url = venue.url("APCA_API_BASE_URL", PAPER_URL, ("https", "http")).removesuffix("/v2")
-    _refuse_live(venue, base_url)
     return Settings(
         api_key_id=Hidden(venue.text("APCA_API_KEY_ID")),
         api_secret_key=Hidden(venue.text("APCA_API_SECRET_KEY")),
@@ -401,6 +459,9 @@ def _read(reader: _Reader, venue: _Reader) -> Settings:
         whole_account=reader.parsed("ORPHAN_SCOPE", _is_all, "ours or all", False),
         max_quote_age_s=reader.number("MAX_QUOTE_AGE_S", 60.0),
         max_open_orders=reader.parsed("MAX_OPEN_ORDERS", _whole, "a whole number above 0", 50),
+        risk=_risk(reader),
+        live_account=_armed_account(venue, base_url),
+        dry_run=reader.parsed("DRY_RUN", _yes, "yes or no", False),
         fees=FeeRates(
             maker=reader.ratio("MAKER_FEE_PCT", FeeRates().maker),
             taker=reader.ratio("TAKER_FEE_PCT", FeeRates().taker),
@@ -413,9 +474,8 @@ def _read(reader: _Reader, venue: _Reader) -> Settings:
             backup_days=reader.days("BACKUP_KEEP_DAYS", 14),
             backup_dir=Path(reader.text("BACKUP_DIR", "backups")),
         ),
-        crash_at=reader.parsed(
-            "CRASH_AT", _crossing, "a boundary and a count, such as after_journal:2", None
-        ),
+        crash_at=reader.parsed("CRASH_AT", _crossing, "a boundary and a count, such as after_submit:2", None),
+        crash_log=reader.parsed("CRASH_LOG", Path, "a file", None),
         watchdog_may_start=reader.parsed("WATCHDOG_MAY_START", _yes, "yes or no", True),
         systemd_socket=reader.values.get("NOTIFY_SOCKET") or None,
         systemd_watchdog_s=reader.parsed("WATCHDOG_USEC", _microseconds, "a number above 0", None),
@@ -442,8 +502,39 @@ def _notify(reader: _Reader) -> NotifySettings:
     )
 
 
-def _refuse_live(reader: _Reader, base_url: str) -> None:
-    if is_live(base_url) and reader.values.get("LIVE_TRADING", "").strip() != "armed":
+def _risk(reader: _Reader) -> RiskSettings:
+    def usd(name: str) -> Decimal | None:
+        found: Decimal | None = reader.parsed(name, _amount, "an amount of USD above 0", None)
+        return found
+
+    def pct(name: str, default: Decimal | None) -> Any:
+        return reader.parsed(name, _pct, "a percentage from 0 to 100", default)
+
+    return RiskSettings(
+        max_order=usd("MAX_ORDER_USD"),
+        max_asset=usd("MAX_ASSET_USD"),
+        max_day=usd("MAX_DAY_USD"),
+        max_account=usd("MAX_ACCOUNT_USD"),
+        max_daily_loss=usd("MAX_DAILY_LOSS_USD"),
+        max_drawdown_pct=pct("MAX_DRAWDOWN_PCT", None),
+        max_active_cycles=reader.parsed("MAX_ACTIVE_CYCLES", _whole, "a whole number above 0", None),
+        reserve_pct=reader.parsed("RESERVE", _reserve, "full, none or a percentage from 0 to 100", HUNDRED),
+        min_profit_pct=pct("MIN_PROFIT_PCT", Decimal(0)),
+        max_balance_age_s=reader.number("MAX_BALANCE_AGE_S", 120.0),
+        buy_slippage_pct=reader.parsed("BUY_SLIPPAGE_PCT", _slippage, "a percentage from 0 to 5", Decimal(0)),
+        sell_slippage_pct=reader.parsed("SELL_SLIPPAGE_PCT", _slippage, "a percentage from 0 to 5", None),
+        buy_time_in_force=reader.parsed("BUY_TIME_IN_FORCE", TimeInForce, "gtc or ioc", TimeInForce.GTC),
+    )
+
+
+def _armed_account(reader: _Reader, base_url: str) -> str | None:
+    """The account whose real money may be traded: two settings must agree that it may."""
+    if not is_live(base_url):
+        return None
+    number = reader.values.get("LIVE_ACCOUNT", "").strip()
+    if reader.values.get("LIVE_TRADING", "").strip() != "armed" or not number:
         reader.complaints.append(
-            "APCA_API_BASE_URL is not a paper address; set LIVE_TRADING=armed if real money is meant"
+            "APCA_API_BASE_URL is not a paper address; if real money is meant, set LIVE_TRADING=armed and "
+            "LIVE_ACCOUNT to the number of the account"
         )
+    return number or None

@@ -40,8 +40,8 @@ from dca.service.engine import Engine
 from dca.service.operating import Desk
 from dca.service.outbox import Outbox, Policy
 from dca.service.recorder import Recorder
-from dca.service.trader import Trader
-from dca.settings import ClockSettings, Settings, env_file_complaint
+from dca.service.trader import Slippage, Trader
+from dca.settings import ClockSettings, Settings, env_file_complaint, is_live
 from dca.strategy.dca import Terms
 from dca.strategy.ladder import VENUE_MINIMUM
 
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 RETRY_S = 1.0
+CLOCK_SLACK_S = 5.0
+"""How far the venue's clock and ours may be apart when money is counted."""
 SWITCHED = {Mode.HALTED: "halted", Mode.REDUCE_ONLY: "paused"}
 """What people call a mode that they can switch to."""
 STREAMER = "main_app"
@@ -129,7 +131,20 @@ def trade_feed(settings: Settings) -> "AlpacaTradeFeed":
 
 
 def limits(settings: Settings) -> Limits:
+    risk = settings.risk
     return Limits(
+        max_order=risk.max_order,
+        max_asset=risk.max_asset,
+        max_day=risk.max_day,
+        max_account=risk.max_account,
+        max_daily_loss=risk.max_daily_loss,
+        max_drawdown_pct=risk.max_drawdown_pct,
+        max_active_cycles=risk.max_active_cycles,
+        reserve_pct=risk.reserve_pct,
+        max_funds_age=clock(settings).span(risk.max_balance_age_s),
+        min_profit_pct=risk.min_profit_pct,
+        taker_fee=settings.fees.taker,
+        armed=not is_live(settings.base_url) or settings.live_account is not None,
         max_open_orders=settings.max_open_orders,
         max_quote_age=timedelta(seconds=settings.max_quote_age_s),
         min_notional=VENUE_MINIMUM,
@@ -151,6 +166,13 @@ def trader(settings: Settings, database: Store, venue: Broker, time: Clock, reco
         limits(settings),
         terms(settings),
         halted_outside=halt_file.reason,
+        slippage=Slippage(
+            buy_pct=settings.risk.buy_slippage_pct,
+            sell_pct=settings.risk.sell_slippage_pct,
+            buy_time_in_force=settings.risk.buy_time_in_force,
+        ),
+        dry_run=settings.dry_run,
+        clock_slack=time.span(CLOCK_SLACK_S),
     )
 
 
@@ -330,7 +352,7 @@ async def run_streamer(settings: Settings, stop: asyncio.Event) -> None:
 
 async def _trade(settings: Settings, database: Store, stop: asyncio.Event) -> None:
     time, venue = clock(settings), broker(settings)
-    account = await _account(venue, stop)
+    account = await _account(settings, venue, stop)
     if account is None:
         return
     take = partial(lease.take, database, time, f"streamer:{account.id}", identity(), may_be_alive)
@@ -343,16 +365,27 @@ async def _trade(settings: Settings, database: Store, stop: asyncio.Event) -> No
     log.info("stopped")
 
 
+def refuse_other_account(settings: Settings, account: Account) -> None:
+    """Raises ConfigError when the keys lead to another account with real money than the one armed."""
+    armed = settings.live_account
+    if armed is not None and account.number != armed:
+        raise ConfigError(
+            f"LIVE_ACCOUNT is {armed}, but the keys are of account {account.number}: correct one of them"
+        )
+
+
 def streamer_ended(settings: Settings, code: int) -> None:
     """Whoever wonders why the streamer is gone finds its exit code."""
     note_exit(settings.run_dir, clock(settings), code)
 
 
-async def _account(venue: Broker, stop: asyncio.Event) -> Account | None:
+async def _account(settings: Settings, venue: Broker, stop: asyncio.Event) -> Account | None:
     """The venue account, asked for until the venue answers; None when told to stop meanwhile."""
     while not stop.is_set():
         try:
-            return await asyncio.to_thread(venue.account)
+            account = await asyncio.to_thread(venue.account)
+            refuse_other_account(settings, account)
+            return account
         except Unauthorized as error:
             raise ConfigError(
                 f"the venue refused APCA_API_KEY_ID and APCA_API_SECRET_KEY: {error}"

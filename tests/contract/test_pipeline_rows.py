@@ -76,8 +76,8 @@ def test_stakes_count_what_is_held_and_what_is_resting(any_store: Store) -> None
     resting = order.intent.qty * (order.intent.limit or 0)
     assert idle.id not in {stake.cycle_id for stake in any_store.read(lambda tx: tx.stakes())}
     assert any_store.read(lambda tx: tx.stakes()) == [
-        Stake(holding.asset_id, holding.id, Decimal(6), Decimal(0), 1, None),
-        Stake(buying.asset_id, buying.id, Decimal(0), resting, 0, 3),
+        Stake(holding.asset_id, holding.id, Decimal(6), Decimal(0), 1),
+        Stake(buying.asset_id, buying.id, Decimal(0), resting, 0, 3, NOW, True),
     ]
 
 

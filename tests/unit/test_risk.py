@@ -1,5 +1,6 @@
 """The risk review: each limit refuses with its code and its numbers."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal as D
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from build import BTC, at, intent, quote
 
+from dca.domain.order import Purpose
 from dca.risk.review import Approved, Denied, Exposure, Limits, review
 
 LIMITS = Limits(max_open_orders=5, max_quote_age=timedelta(seconds=60), min_notional=D(10))
@@ -54,6 +56,9 @@ def test_a_sound_order_is_approved(wish: Any) -> None:
         (intent("base", limit=D(21_001)), {"max_cycle_spend": D(800)}, "limit_far_from_market"),
         (intent("take_profit", qty=D("0.0020001")), {}, "not_owned"),
         (intent("take_profit", qty=D("0.0001")), {}, "below_minimum"),
+        (BUY, {"unsendable": "no requests are left"}, "venue_not_ready"),
+        (SELL, {"unsendable": "no requests are left"}, "venue_not_ready"),
+        (BUY, {"cooling": True}, "cooling_down"),
     ],
 )
 def test_a_limit_that_does_not_hold_denies(wish: Any, change: dict[str, Any], code: str) -> None:
@@ -71,3 +76,25 @@ def test_what_blocks_entries_does_not_block_an_exit(change: dict[str, Any]) -> N
 def test_a_small_position_may_be_sold_whole() -> None:
     wish = intent("take_profit", qty=D("0.0001"))
     assert review(wish, exposure(owned=D("0.0001")), LIMITS) == Approved(wish)
+
+
+def test_unarmed_real_money_is_not_traded_at_all() -> None:
+    for wish in (BUY, SELL):
+        answer = review(wish, exposure(), replace(LIMITS, armed=False))
+        assert isinstance(answer, Denied) and answer.code == "not_armed"
+
+
+@pytest.mark.parametrize(
+    ("purpose", "bid", "denied"),
+    [
+        ("take_profit", "20149", True),
+        ("take_profit", "20151", False),
+        ("stop_loss", "19000", False),
+        ("close", "19000", False),
+    ],
+)
+def test_a_take_profit_earns_the_least_profit_after_its_fee(purpose: str, bid: str, denied: bool) -> None:
+    limits = replace(LIMITS, min_profit_pct=D("0.5"), taker_fee=D("0.0025"))
+    wish = replace(SELL, purpose=Purpose(purpose))
+    seen = exposure(quote=quote(bid, "20200"), average=D(20_000))
+    assert isinstance(review(wish, seen, limits), Denied) is denied

@@ -67,7 +67,12 @@ def test_every_complaint_comes_at_once_and_without_values(tmp_path: Path) -> Non
 
 
 def test_live_money_needs_two_settings_that_agree(tmp_path: Path) -> None:
-    armed = read(tmp_path, APCA_API_BASE_URL="https://api.alpaca.markets", LIVE_TRADING="armed")
+    armed = read(
+        tmp_path,
+        APCA_API_BASE_URL="https://api.alpaca.markets",
+        LIVE_TRADING="armed",
+        LIVE_ACCOUNT="123456789",
+    )
     assert armed.base_url == "https://api.alpaca.markets"
 
 
@@ -147,7 +152,7 @@ class TestEnvFile:
     @pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o604, 0o777])
     def test_keys_of_real_money_that_others_can_read_are_refused(self, tmp_path: Path, mode: int) -> None:
         file = tmp_path / ".env"
-        file.write_text("LIVE_TRADING=armed\nAPCA_API_BASE_URL=https://api.alpaca.markets\n")
+        file.write_text("LIVE_TRADING=armed\nLIVE_ACCOUNT=1\nAPCA_API_BASE_URL=https://api.alpaca.markets\n")
         file.chmod(mode)
         said = self.complaint(file)
         assert f"chmod 600 {file}" in said and "very-secret" not in said

@@ -6,7 +6,7 @@ from decimal import Decimal as D
 from random import Random
 
 import pytest
-from build import BTC, INSTALL, T0, asset, at, order, quote, rules
+from build import BTC, INSTALL, T0, asset, at, intent, order, quote, rules
 
 from dca.adapters.clock import ManualClock
 from dca.adapters.memory import MemoryStore
@@ -14,7 +14,7 @@ from dca.adapters.venues.sim import SimVenue
 from dca.domain.cycle import CycleStatus
 from dca.domain.errors import InDoubt, Rejected, Unauthorized, Unavailable
 from dca.domain.fees import FeeRates
-from dca.domain.order import Order
+from dca.domain.order import Order, OrderStatus, Side, TimeInForce
 from dca.matching.book import Terms as MatchTerms
 from dca.ports import Situation
 from dca.risk.review import Limits
@@ -22,7 +22,7 @@ from dca.service import assets, operating
 from dca.service.brief import Brief, read_brief
 from dca.service.catchup import CatchUp
 from dca.service.recorder import Recorder
-from dca.service.trader import Outcome, Trader
+from dca.service.trader import Outcome, Slippage, Trader
 from dca.strategy.dca import Terms
 
 
@@ -202,12 +202,12 @@ def test_pauses_grow_with_refusals_in_a_row_up_to_an_hour() -> None:
         return Brief(Situation(asset(), None), list(orders), [], D(0))
 
     def after(count: int) -> float:
-        until = brief(order("filled"), *[order("rejected")] * count).paused_until()
+        until = brief(order("filled"), *[order("rejected")] * count).paused_until(Side.BUY)
         assert until is not None
         return (until - T0).total_seconds()
 
     assert [after(count) for count in (1, 2, 3, 7, 30)] == [60, 120, 240, 3600, 3600]
-    assert brief(order("rejected"), order("filled")).paused_until() is None
+    assert brief(order("rejected"), order("filled")).paused_until(Side.BUY) is None
 
 
 def test_wrong_keys_pause_for_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +232,7 @@ def test_an_unclear_answer_leaves_the_order_in_flight(desk: Desk, monkeypatch: p
     desk.catch_up.everything()
     assert desk.store.read(lambda tx: tx.orders())[0].status == "lost"
     desk.at("20000")
-    assert desk.venue.submitted[0].key.endswith("-base-0-2")
+    assert desk.venue.submitted[0].key.endswith("-base-0-1"), "the same wish keeps its key"
 
 
 def test_a_stale_buy_is_canceled_and_tried_again_at_the_new_price(desk: Desk) -> None:
@@ -270,3 +270,125 @@ def test_a_halt_stops_every_order(desk: Desk) -> None:
     operating.resume(desk.store, desk.clock, None)
     desk.at("20000")
     assert len(desk.venue.submitted) == 1
+
+
+class TestOnceMore:
+    """What the venue never had is sent again under the same key, and never as a second order."""
+
+    def lost(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Order:
+        with monkeypatch.context() as patch:
+            refusing(desk, patch, InDoubt("504"))
+            assert "unclear" in desk.at("20000").reason
+        key = desk.store.read(lambda tx: tx.orders())[0].key
+        desk.recorder.refuse(key, "the venue has no such order", status=OrderStatus.LOST)
+        found = desk.store.read(lambda tx: tx.order(key))
+        assert found is not None and found.status == "lost"
+        return found
+
+    def test_the_same_wish_keeps_key_and_body(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        lost = self.lost(desk, monkeypatch)
+        desk.clock.move(60)
+        desk.at("20100")
+        assert desk.venue.submitted == [lost.intent]
+        (order,) = desk.store.read(lambda tx: tx.orders())
+        assert (order.status, order.sent_at) == ("open", desk.clock.now())
+        desk.at("19000")
+        (order,) = desk.store.read(lambda tx: tx.orders())
+        assert order.status == "filled"
+
+    def test_the_venue_that_had_it_after_all_is_asked(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lost = self.lost(desk, monkeypatch)
+        desk.venue.submit(lost.intent)
+        desk.venue.updates.clear()
+        outcome = desk.trader.act(desk.brief(), quote("20000", "20003"), before=quote("20000", "20003"))
+        assert outcome.ask == lost.key
+        desk.catch_up.order(lost.key)
+        (order,) = desk.store.read(lambda tx: tx.orders())
+        assert order.status == "filled" and len(desk.venue.orders) == 1
+
+    def test_a_market_that_went_away_makes_it_a_new_wish(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lost = self.lost(desk, monkeypatch)
+        desk.at("18000", before=quote("18000", "18003"))
+        assert [one.key for one in desk.venue.submitted] == [lost.key[:-1] + "2"]
+
+    def test_two_who_send_it_again_are_one(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lost(desk, monkeypatch)
+        one = quote("20100", "20103")
+        desk.venue.quote(one)
+        brief = desk.brief()
+        first = desk.trader.act(brief, one, before=one)
+        second = desk.trader.act(brief, one, before=one)
+        assert len(desk.venue.submitted) == 1
+        assert "watching" in first.reason and "somebody else" in second.reason
+
+
+class TestDryRun:
+    def test_everything_happens_but_the_sending(self, desk: Desk) -> None:
+        desk.trader.dry_run = True
+        outcome = desk.at("20000")
+        assert "dry run" in outcome.reason and desk.venue.submitted == []
+        (order,) = desk.store.read(lambda tx: tx.orders())
+        assert order.status == "dry_run" and not order.live
+        assert "paused" in desk.at("20000").reason
+
+    def test_what_was_not_sent_is_in_nobodys_way_later(self, desk: Desk) -> None:
+        desk.trader.dry_run = True
+        desk.at("20000")
+        desk.trader.dry_run = False
+        desk.clock.move(61)
+        desk.at("20000")
+        assert [one.key[-1] for one in desk.venue.submitted] == ["2"]
+
+
+def test_a_key_with_another_body_is_a_conflict_that_is_written_down(desk: Desk) -> None:
+    wish = intent(key=f"dca{INSTALL}-c{desk.cycle.id}-base-0-1", cycle_id=desk.cycle.id)
+    brief = desk.brief()
+    ended = replace(order("rejected", wish), updated_at=at(-3600))
+    assert desk.store.write(lambda tx: tx.insert_order(ended))
+    one = quote("20000", "20003")
+    desk.venue.quote(one)
+    outcome = desk.trader.act(brief, one, before=one)
+    assert "another order has the key" in outcome.reason and "qty, limit" in outcome.reason
+    assert desk.venue.submitted == [] and "order_conflict" in desk.events()
+
+
+class TestSlippage:
+    def test_a_buy_may_cost_more_and_must_fill_at_once(self, desk: Desk) -> None:
+        desk.trader.slippage = Slippage(buy_pct=D("0.5"), buy_time_in_force=TimeInForce.IOC)
+        desk.at("20000")
+        (sent,) = desk.venue.submitted
+        assert (sent.limit, sent.time_in_force) == (D("20103.02"), "ioc")
+        assert sent.qty * sent.limit <= 20
+
+    def test_a_take_profit_may_sell_no_lower_than_the_guard(self, desk: Desk) -> None:
+        desk.trader.slippage = Slippage(sell_pct=D("0.5"))
+        desk.at("20000")
+        desk.at("20500")
+        sent = desk.venue.submitted[-1]
+        assert (sent.side, sent.limit, sent.time_in_force) == ("sell", D("20397.50"), "ioc")
+
+    def test_what_could_not_fill_at_once_waits_some_seconds(self, desk: Desk) -> None:
+        desk.trader.slippage = Slippage(buy_time_in_force=TimeInForce.IOC)
+        one = quote("20000", "20003")
+        desk.venue.quote(quote("20100", "20103"))
+        desk.trader.act(desk.brief(), one, before=one)
+        desk.deliver()
+        assert desk.store.read(lambda tx: tx.orders())[0].status == "canceled"
+        waiting = desk.at("20000")
+        assert "paused" in waiting.reason and waiting.hold_until == at(5)
+        desk.clock.move(6)
+        desk.at("20000")
+        assert desk.cycle.quantity > 0
+
+
+def test_refused_buys_do_not_keep_a_sale_waiting(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.at("20000")
+    with monkeypatch.context() as patch:
+        refusing(desk, patch, Rejected("insufficient balance for USD", status=403, code=40310000))
+        assert desk.at("19500").only_buys
+    desk.at("20500")
+    assert desk.venue.submitted[-1].side == "sell"

@@ -10,18 +10,23 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Column
 
+from dca import boundaries
 from dca.adapters.db import rows
 from dca.adapters.db.types import Exact, Utc, exact_text, json_text, utc
+from dca.domain.account import Activity, Balance, Breaker, Budget, Funds, Stake
 from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.errors import StaleWrite, StoreError
+from dca.domain.mode import Mode, Restriction, in_force
 from dca.domain.money import ZERO
-from dca.domain.order import Order
+from dca.domain.order import Order, OrderStatus, Side
 from dca.domain.position import Fill
 from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
-from dca.ports import HALTED, PAUSED, CycleRecord, Situation, Standing, Tx
+from dca.domain.replacement import Replacement
+from dca.ports import CycleRecord, Situation, Standing, Tx
 
 T = TypeVar("T")
+V = TypeVar("V", Funds, Breaker, Budget)
 _ABSENT = object()
 
 
@@ -39,6 +44,9 @@ _CYCLE = _checks(rows.CYCLE)
 _INTENT = _checks([column for column in rows.ORDER if column.name in ("qty", "limit")])
 _ORDER = _checks([column for column in rows.ORDER if column.name in Order.__dataclass_fields__])
 _FILL = _checks(rows.FILL)
+_FUNDS = _checks(rows.FUNDS)
+_BALANCE = _checks(rows.BALANCE)
+_ACTIVITY = _checks(rows.ACTIVITY)
 
 
 def _check(row: object, checks: list[tuple[str, Callable[[object], object]]]) -> None:
@@ -73,6 +81,14 @@ class _Tables:
         self.heartbeats: dict[str, Heartbeat] = {}
         self.leases: dict[str, Lease] = {}
         self.flags: dict[str, str | None] = {}
+        self.uids: dict[str, int] = {}
+        self.modes: dict[str, Restriction] = {}
+        self.funds: dict[str, Funds] = {}
+        self.breakers: dict[str, Breaker] = {}
+        self.budgets: dict[str, Budget] = {}
+        self.replacements: dict[str, Replacement] = {}
+        self.balances: dict[int, Balance] = {}
+        self.activities: dict[str, Activity] = {}
         self.last: dict[str, int] = {}
         """The highest number ever given: none is given again."""
 
@@ -104,12 +120,15 @@ class MemoryStore:
             self._writing = True
             log: _Log = []
             try:
-                return work(MemoryTx(self._tables, log))
+                result = work(MemoryTx(self._tables, log))
+                boundaries.before(work)
             except BaseException:
                 _undo(log)
                 raise
             finally:
                 self._writing = False
+            boundaries.after(work)
+            return result
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -223,7 +242,8 @@ class MemoryTx:
             found[asset.id] = (asset.version, cycle.id, cycle.version) if cycle else (asset.version, 0, 0)
         return found
 
-    def standing(self, asset_id: int) -> Standing | None:
+    def standing(self, asset_id: int, now: datetime) -> Standing | None:
+        utc(now)
         situation = self.situation(asset_id)
         if situation is None:
             return None
@@ -233,9 +253,12 @@ class MemoryTx:
             cycle.id if cycle else 0,
             cycle.version if cycle else 0,
             len(self.live_orders()),
-            self.flag(HALTED),
-            self.flag(PAUSED),
+            self._because(Mode.HALTED, now),
+            self._because(Mode.REDUCE_ONLY, now),
         )
+
+    def _because(self, mode: Mode, now: datetime) -> str | None:
+        return next((one.reason for one in in_force(self.modes(), now) if one.mode is mode), None)
 
     def cycle(self, cycle_id: int) -> Cycle | None:
         return self._t.cycles.get(cycle_id)
@@ -367,6 +390,12 @@ class MemoryTx:
     def live_orders(self) -> list[Order]:
         return [self._t.orders[key] for key in sorted(self._t.live, key=self._t.order_numbers.__getitem__)]
 
+    def revive_order(self, order: Order) -> bool:
+        if any(other.live for other in self.orders_of(order.intent.cycle_id) if other.key != order.key):
+            return False
+        self.update_order(order)
+        return True
+
     def update_order(self, order: Order) -> Order:
         _check(order, _ORDER)
         written: Order = self._replaced(self._t.orders, order.key, order)
@@ -396,14 +425,25 @@ class MemoryTx:
     def fills(self) -> list[Fill]:
         return list(self._t.fills.values())
 
-    def add_event(self, event: Event) -> None:
+    def fills_between(self, since: datetime, until: datetime) -> list[Fill]:
+        utc(since), utc(until)
+        return [fill for fill in self._t.fills.values() if since <= fill.at < until]
+
+    def add_event(self, event: Event) -> bool:
         utc(event.at)
         json_text(event.data)
-        self._append(self._t.events, event)
+        if event.uid is not None and self._t.uids.get(event.uid) in self._t.events:
+            return False
+        number = self._append(self._t.events, event)
+        if event.uid is not None:
+            self._set(self._t.uids, event.uid, number)
+        return True
 
-    def _append(self, table: dict[int, Any], row: Any) -> None:
+    def _append(self, table: dict[int, Any], row: Any) -> int:
         """The row is the newest; its number is above every number there is, so the order stays."""
-        self._set(table, next(reversed(table), 0) + 1, row)
+        number: int = next(reversed(table), 0) + 1
+        self._set(table, number, row)
+        return number
 
     def events(self, *, limit: int = 100, name: str | None = None) -> list[Event]:
         newest_first = reversed(self._t.events.values())
@@ -513,6 +553,123 @@ class MemoryTx:
     def set_flag(self, name: str, value: str | None, *, at: datetime) -> None:
         utc(at)
         self._set(self._t.flags, name, value)
+
+    def modes(self) -> list[Restriction]:
+        return [restriction for _, restriction in sorted(self._t.modes.items())]
+
+    def put_mode(self, restriction: Restriction) -> None:
+        utc(restriction.since)
+        if restriction.until is not None:
+            utc(restriction.until)
+        self._set(self._t.modes, restriction.source, restriction)
+
+    def drop_mode(self, source: str) -> bool:
+        there = source in self._t.modes
+        self._unset(self._t.modes, source)
+        return there
+
+    def funds(self, *, lock: bool = False) -> Funds | None:
+        return max(self._t.funds.values(), key=lambda one: one.read_at, default=None)
+
+    def put_funds(self, funds: Funds) -> Funds:
+        _check(funds, _FUNDS)
+        return self._put_row(self._t.funds, funds.account_id, funds)
+
+    def _put_row(self, table: dict[str, V], key: str, row: V) -> V:
+        """The row as written, its version raised. Raises StaleWrite."""
+        before = table.get(key)
+        if row.version != (0 if before is None else before.version):
+            raise StaleWrite(f"{key} is not at version {row.version} any more")
+        written = replace(row, version=row.version + 1)
+        self._set(table, key, written)
+        return written
+
+    def stakes(self) -> list[Stake]:
+        found = []
+        for cycle_id in sorted(self._t.open_cycles.values()):
+            cycle = self._t.cycles[cycle_id]
+            live = [one for one in self.orders_of(cycle_id) if one.live and one.intent.side is Side.BUY]
+            found += [_stake(cycle, order) for order in live]
+            if cycle.quantity and not live:
+                found.append(_stake(cycle, None))
+        return found
+
+    def breakers(self) -> list[Breaker]:
+        return [breaker for _, breaker in sorted(self._t.breakers.items())]
+
+    def put_breaker(self, breaker: Breaker) -> Breaker:
+        utc(breaker.since)
+        return self._put_row(self._t.breakers, breaker.name, breaker)
+
+    def budget(self, name: str) -> Budget | None:
+        return self._t.budgets.get(name)
+
+    def put_budget(self, budget: Budget) -> Budget:
+        utc(budget.at)
+        return self._put_row(self._t.budgets, budget.name, budget)
+
+    def replacements(self) -> list[Replacement]:
+        return [one for one in self._t.replacements.values() if not one.over]
+
+    def replacement(self, old_key: str) -> Replacement | None:
+        return self._t.replacements.get(old_key)
+
+    def insert_replacement(self, replacement: Replacement) -> bool:
+        utc(replacement.created_at), utc(replacement.updated_at)
+        busy = any(one.cycle_id == replacement.cycle_id for one in self.replacements())
+        if replacement.old_key in self._t.replacements or busy:
+            return False
+        self._set(self._t.replacements, replacement.old_key, replacement)
+        return True
+
+    def update_replacement(self, replacement: Replacement) -> Replacement:
+        utc(replacement.updated_at)
+        written: Replacement = self._replaced(self._t.replacements, replacement.old_key, replacement)
+        return written
+
+    def add_balance(self, balance: Balance) -> None:
+        _check(balance, _BALANCE)
+        json_text(balance.coins)
+        self._append(self._t.balances, balance)
+
+    def balances(self, since: datetime, until: datetime) -> list[Balance]:
+        utc(since), utc(until)
+        return [one for one in self._t.balances.values() if since <= one.at < until]
+
+    def last_balance(self, until: datetime) -> Balance | None:
+        utc(until)
+        earlier = [one for one in self._t.balances.values() if one.at < until]
+        return max(earlier, key=lambda one: one.at, default=None)
+
+    def add_activity(self, activity: Activity) -> bool:
+        _check(activity, _ACTIVITY)
+        json_text(activity.data)
+        if activity.id in self._t.activities:
+            return False
+        self._set(self._t.activities, activity.id, activity)
+        return True
+
+    def activities(self, since: datetime, until: datetime) -> list[Activity]:
+        utc(since), utc(until)
+        found = [one for one in self._t.activities.values() if since <= one.at < until]
+        return sorted(found, key=lambda one: one.at)
+
+
+def _stake(cycle: Cycle, order: Order | None) -> Stake:
+    owned_cost = cycle.quantity * cycle.average_purchase_price
+    if order is None:
+        return Stake(cycle.asset_id, cycle.id, owned_cost, ZERO, cycle.safety_orders)
+    intent = order.intent
+    return Stake(
+        asset_id=cycle.asset_id,
+        cycle_id=cycle.id,
+        owned_cost=owned_cost,
+        resting=ZERO if intent.limit is None else (intent.qty - order.filled_qty) * intent.limit,
+        steps=cycle.safety_orders,
+        working=intent.step,
+        asked_at=order.asked_at,
+        in_flight=order.status is OrderStatus.IN_FLIGHT,
+    )
 
 
 def _instant(decision: Decision) -> datetime:

@@ -149,6 +149,7 @@ def _account_environment(folder: Path) -> dict[str, str]:
     given = {name: text for name, text in dotenv_values(ENV_FILE).items() if text is not None}
     # An armed setting must not open the way to real money here.
     given.pop("LIVE_TRADING", None)
+    given.pop("LIVE_ACCOUNT", None)
     return {
         **given,
         "DCA_ENV_FILE": os.devnull,

@@ -98,7 +98,8 @@ class Stake:
     """Money of one unfinished cycle that is or may come to be at risk, in USD.
 
     `owned_cost` is what its coins cost; `resting` is limit times remaining quantity of its live buy;
-    `steps` counts its used safety orders; `working` is the step of its live buy, None without one.
+    `steps` counts its used safety orders; `working` is the step of its live buy, `asked_at` when the
+    venue was asked to take it, None without one. `in_flight`: the venue has not shown that it has it.
     """
 
     asset_id: int
@@ -106,4 +107,6 @@ class Stake:
     owned_cost: Decimal
     resting: Decimal
     steps: int
-    working: int | None
+    working: int | None = None
+    asked_at: datetime | None = None
+    in_flight: bool = False

@@ -7,12 +7,13 @@ from decimal import Decimal
 from dca.domain.cycle import Cycle
 from dca.domain.folding import committed, unmeasured_buys
 from dca.domain.money import ZERO
-from dca.domain.order import Order, OrderStatus, Purpose
+from dca.domain.order import Order, OrderStatus, Purpose, Side, TimeInForce
 from dca.domain.position import Fill
 from dca.ports import Situation, Standing, Tx
 
 PAUSE = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(hours=1)
+SHORT_PAUSE = timedelta(seconds=5)
 ADDED = frozenset({Purpose.ADD_FUNDS, Purpose.ADOPTED})
 """Buys that a person wanted on top of what the rules would spend."""
 
@@ -70,18 +71,27 @@ class Brief:
         """When the latest buy ended whose coin fee is still an estimate; None without one."""
         return max((order.updated_at for order in unmeasured_buys(self.orders, self.fills)), default=None)
 
-    def paused_until(self) -> datetime | None:
-        """When the cycle may order again after refusals in a row: a minute, doubling up to an hour."""
+    def paused_until(self, side: Side) -> datetime | None:
+        """When the cycle may order on that side again after refusals in a row: a minute, doubling up to
+        an hour. A dry run counts as refused; an order that could not fill at once waits some seconds."""
         if self.by_hand:
             return None
+        orders = [order for order in self.orders if order.intent.side is side]
+        if orders and _unfilled_at_once(orders[-1]):
+            return orders[-1].updated_at + SHORT_PAUSE
         refusals = 0
-        for order in reversed(self.orders):
-            if order.status is not OrderStatus.REJECTED:
+        for order in reversed(orders):
+            if order.status not in (OrderStatus.REJECTED, OrderStatus.DRY_RUN):
                 break
             refusals += 1
         if refusals == 0:
             return None
-        return self.orders[-1].updated_at + min(PAUSE * (1 << min(refusals - 1, 10)), LONGEST_PAUSE)
+        return orders[-1].updated_at + min(PAUSE * (1 << min(refusals - 1, 10)), LONGEST_PAUSE)
+
+
+def _unfilled_at_once(order: Order) -> bool:
+    ended = order.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED)
+    return ended and order.intent.time_in_force is TimeInForce.IOC and order.filled_qty == 0
 
 
 def read_brief(tx: Tx, asset_id: int) -> Brief | None:

@@ -3,17 +3,19 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from dca.domain.errors import DcaError, IllegalTransition, StoreError, VenueError
 from dca.domain.market import Quote
+from dca.domain.mode import Restriction
 from dca.domain.money import ZERO
 from dca.domain.order import Side, TradeUpdate
 from dca.domain.record import Heartbeat
 from dca.ports import Broker, Clock, Link, MarketFeed, Store, T, TradeFeed, Tx
+from dca.service import funds
 from dca.service.brief import Brief, read_brief
 from dca.service.catchup import CatchUp
 from dca.service.lease import Holding
@@ -22,7 +24,7 @@ from dca.service.trader import Outcome, Trader
 from dca.service.verdicts import Verdict, Verdicts, verdict_of
 from dca.service.vitals import Vitals
 from dca.service.watched import Revision, Watched, changed, is_traded, revision_of
-from dca.strategy.dca import Wait
+from dca.strategy.dca import Buy, Wait
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +38,20 @@ QUEUE = 10_000
 WORKERS = 8
 
 
+class InThread(Protocol):
+    """Runs blocking work while the loop goes on."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+
+
 @dataclass(kw_only=True)
 class Engine:
     """Runs until told to stop. Any of its parts that ends by itself ends the whole: a streamer that
     lives with half its streams is worse than one that is restarted.
 
     `deliver` sends what people should be told; it is called in a thread, soon after something
-    happened. `identity` names this process in its heartbeat.
+    happened. `identity` names this process in its heartbeat. `in_thread` None: in a thread of its own
+    pool; a simulation has no threads.
     """
 
     store: Store
@@ -57,6 +66,9 @@ class Engine:
     reconcile_every_s: float
     identity: str = ""
     deliver: Callable[[], None] = lambda: None
+    in_thread: InThread | None = None
+    poll_s: float = POLL_S
+    beat_s: float = BEAT_S
 
     def __post_init__(self) -> None:
         self.watched: dict[str, Watched] = {}
@@ -138,6 +150,8 @@ class Engine:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _call(self, work: Callable[[], T]) -> T:
+        if self.in_thread is not None:
+            return await self.in_thread(work)
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     # Quotes
@@ -155,12 +169,15 @@ class Engine:
         watched = self.watched.get(quote.symbol)
         if watched is None or watched.jobs or self._caught_up < 0 or self._ending:
             return
-        if watched.hold_until is not None:
-            if self.clock.now() < watched.hold_until:
-                return
-            watched.hold_until = None
+        held = watched.hold_until is not None and self.clock.now() < watched.hold_until
+        if held and not watched.only_buys:
+            return
         decision = self.trader.think(watched.brief.situation, quote)
+        if held and isinstance(decision, Buy):
+            return
         if isinstance(decision, Wait):
+            if held:
+                return
             watched.reason = decision
             if watched.verdict != (decision.code, decision.wanted):
                 self._note(watched, quote, verdict_of(decision), decision.reason)
@@ -189,7 +206,7 @@ class Engine:
 
     def _came_of_it(self, watched: Watched, outcome: Outcome) -> None:
         watched.reason = outcome.reason
-        watched.hold_until = outcome.hold_until
+        watched.hold_until, watched.only_buys = outcome.hold_until, outcome.only_buys
         self._news.set()
         if outcome.ask is not None:
             self._spawn(self._ask(outcome.ask), self._questions)
@@ -221,7 +238,7 @@ class Engine:
             await self._halt(watched, str(error))
         except (StoreError, VenueError) as error:
             watched.reason = str(error)
-            watched.hold_until = self.clock.now() + self.clock.span(RETRY_S)
+            watched.hold_until, watched.only_buys = self.clock.now() + self.clock.span(RETRY_S), False
             log.warning("job_failed", extra={"asset_id": watched.asset_id, "error": str(error)})
         finally:
             # Where it never got its turn, it is not left behind unawaited.
@@ -329,12 +346,12 @@ class Engine:
         while True:
             symbols = sorted(self.watched)
             if not symbols:
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(self.poll_s)
                 continue
             feed = asyncio.ensure_future(self.market.run(symbols, self._quotes, self._market_link))
             try:
                 while not feed.done() and sorted(self.watched) == symbols:
-                    await asyncio.wait([feed], timeout=POLL_S)
+                    await asyncio.wait([feed], timeout=self.poll_s)
                 if feed.done():
                     feed.result()
                     raise DcaError("the market feed ended by itself")
@@ -369,7 +386,8 @@ class Engine:
             generation = self._generation
             try:
                 await self._call(self.catch_up.everything)
-                self._account_blocked = (await self._call(self.broker.account)).blocked
+                account = await self._call(lambda: funds.refresh(self.store, self.broker, self.clock))
+                self._account_blocked = account.blocked
                 await self._reload(by_hand=True)
             except (VenueError, StoreError) as error:
                 log.warning("catch_up_failed", extra={"error": str(error)})
@@ -386,10 +404,10 @@ class Engine:
     async def _poll(self) -> None:
         """What other processes changed is seen, and time alone can trigger."""
         while True:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self.poll_s)
             try:
-                revision, flags = await self._call(lambda: self.store.read(_what_changed))
-                self.trader.flags = flags
+                revision, restrictions = await self._call(lambda: self.store.read(_what_changed))
+                self.trader.restrictions = restrictions
                 if revision != self._revision:
                     await self._reload()
                 await self._call(lambda: self._verdicts.write(self.store))
@@ -450,7 +468,7 @@ class Engine:
                 await self._write_beat(Heartbeat(name="streamer", at=self.clock.now(), detail=self._detail()))
             except StoreError as error:
                 log.warning("beat_failed", extra={"error": str(error)})
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(self.beat_s)
 
     async def _write_beat(self, beat: Heartbeat) -> None:
         await self._call(lambda: self.lease.renew(beat))
@@ -482,5 +500,5 @@ class Engine:
                 log.warning("instruments_not_read", extra={"error": str(error)})
 
 
-def _what_changed(tx: Tx) -> tuple[dict[int, Revision], dict[str, str]]:
-    return tx.revision(), tx.flags()
+def _what_changed(tx: Tx) -> tuple[dict[int, Revision], list[Restriction]]:
+    return tx.revision(), tx.modes()

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from dca.boundaries import crossing
 from dca.domain.errors import DuplicateKey, InDoubt, Rejected
-from dca.domain.order import Intent, Order, OrderStatus, VenueOrder
+from dca.domain.order import Intent, Order, OrderStatus, Side, VenueOrder, move
+from dca.domain.record import Event
 from dca.ports import Broker, Clock, Store, Tx
 from dca.risk.review import Approved, Denied
 
@@ -25,6 +26,7 @@ class Refused:
     """The venue proved that it does not want the order; nothing of it exists there."""
 
     key: str
+    side: Side
     error: Rejected
 
 
@@ -42,65 +44,117 @@ class Beaten:
     key: str
 
 
-Outcome = Sent | Refused | Unclear | Beaten | Denied
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The journal has another order under this key; `differing` names what is not the same. Nothing was
+    sent."""
+
+    key: str
+    differing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """A dry run: the order is in the journal, marked as what would have been sent."""
+
+    key: str
+
+
+Outcome = Sent | Refused | Unclear | Beaten | Conflict | NotSent | Denied
 Reviewed = Callable[[Tx], Approved | Denied]
 
 
-def place(reviewed: Reviewed, *, store: Store, broker: Broker, clock: Clock) -> Outcome:
+PAYLOAD = ("symbol", "side", "qty", "limit", "time_in_force")
+"""What the venue is sent beside the key."""
+
+
+def place(
+    reviewed: Reviewed,
+    *,
+    store: Store,
+    broker: Broker,
+    clock: Clock,
+    again: Order | None = None,
+    dry_run: bool = False,
+) -> Outcome:
     """What was approved is in the journal, and was sent once unless somebody else was first.
 
     The review happens in the transaction that journals, so nothing changes between the two, and the
     row is committed before the first byte leaves: whatever dies afterwards, the order can be asked
-    for by its key. Raises StoreUnavailable when it could not be journaled, and what `reviewed`
-    raises; then nothing was sent. What the venue answered is returned, not recorded: that is the
-    recorder's.
+    for by its key. `again` is an order that the venue never had (LOST) and that is wished for once
+    more: the same row under the same key, so that the venue refuses the second if it had the first
+    after all. With `dry_run` everything happens but the sending.
+
+    Raises StoreUnavailable when it could not be journaled, and what `reviewed` raises; then nothing was
+    sent. What the venue answered is returned, not recorded: that is the recorder's.
     """
 
-    def journal(tx: Tx) -> Order | Denied | Beaten:
+    def journal(tx: Tx) -> Order | Denied | Beaten | Conflict:
         answer = reviewed(tx)
         if isinstance(answer, Denied):
             return answer
         now = clock.now()
-        order = Order(intent=answer.intent, status=OrderStatus.IN_FLIGHT, created_at=now, updated_at=now)
-        return order if tx.insert_order(order) else Beaten(order.key)
+        if again is not None:
+            return _revived(tx, again, now)
+        status = OrderStatus.DRY_RUN if dry_run else OrderStatus.IN_FLIGHT
+        order = Order(intent=answer.intent, status=status, created_at=now, updated_at=now)
+        return order if tx.insert_order(order) else _in_the_way(tx, order.intent)
 
-    crossing("before_journal")
     journaled = store.write(journal)
     if not isinstance(journaled, Order):
         return journaled
-    crossing("after_journal")
+    if dry_run:
+        return NotSent(journaled.key)
     outcome = _send(journaled, broker)
     log.info("order_sent", extra={"key": journaled.key, "reason": journaled.intent.reason})
     return outcome
 
 
+def _revived(tx: Tx, lost: Order, now: datetime) -> Order | Beaten:
+    order = replace(move(lost, OrderStatus.IN_FLIGHT, at=now), sent_at=now)
+    if not tx.revive_order(order):
+        return Beaten(order.key)
+    event = Event(
+        name="order_in_flight",
+        at=now,
+        reason="sent again: the venue had not got it",
+        cycle_id=order.intent.cycle_id,
+        order_key=order.key,
+        uid=f"{order.key}#{lost.version + 1}",
+    )
+    tx.add_event(event)
+    return order
+
+
+def _in_the_way(tx: Tx, intent: Intent) -> Beaten | Conflict:
+    there = tx.order(intent.key)
+    if there is None:
+        return Beaten(intent.key)
+    differing = tuple(name for name in PAYLOAD if getattr(there.intent, name) != getattr(intent, name))
+    return Conflict(intent.key, differing) if differing else Beaten(intent.key)
+
+
 def _send(order: Order, broker: Broker) -> Outcome:
-    crossing("before_submit")
     try:
         seen = broker.submit(order.intent)
     except DuplicateKey:
         # The key is ours alone, so the venue has this very order: to be asked, not to be ended.
         return Unclear(order.key)
     except Rejected as error:
-        return Refused(order.key, error)
+        return Refused(order.key, order.intent.side, error)
     except InDoubt as error:
         log.warning("order_unclear", extra={"key": order.key, "error": str(error)})
         return Unclear(order.key)
-    finally:
-        crossing("after_submit")
     return Sent(seen)
 
 
 def cancel(venue_id: str, key: str, *, broker: Broker) -> None:
     """The venue was asked to cancel the order `key`. Whether it is canceled only its next status tells:
     a fill may win, and a refusal or a lost answer says nothing about the order."""
-    crossing("before_cancel")
     try:
         broker.cancel(venue_id)
     except (Rejected, InDoubt) as error:
         log.warning("cancel_unclear", extra={"key": key, "error": str(error)})
-    finally:
-        crossing("after_cancel")
 
 
 def try_out(intent: Intent, *, broker: Broker, settled: Callable[[bool], bool]) -> bool:

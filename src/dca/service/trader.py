@@ -4,22 +4,26 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
-from dca.domain.cycle import Cycle
+from dca.domain.asset import Asset
+from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.errors import Rejected, StaleWrite, Unauthorized, VenueError
 from dca.domain.folding import DUST_USD
 from dca.domain.market import Instrument, Quote
-from dca.domain.money import ceil_to, plain
-from dca.domain.order import Intent, Order, Purpose, Side, order_key
+from dca.domain.mode import Mode, Restriction, mode_of
+from dca.domain.money import ONE, ZERO, ceil_to, floor_to, percent, plain
+from dca.domain.order import Intent, Order, OrderStatus, Purpose, Side, TimeInForce, order_key
 from dca.domain.record import Event, Message
-from dca.ports import HALTED, PAUSED, Broker, Clock, Situation, Store, Tx
+from dca.ports import Broker, Clock, Situation, Store, Tx
 from dca.risk.price import agrees, follows
 from dca.risk.review import Approved, Denied, Exposure, Limits, review
-from dca.service import cycles
+from dca.risk.stakes import AtStake
+from dca.service import cycles, funds
 from dca.service.brief import LONGEST_PAUSE, PAUSE, Brief
-from dca.service.pipeline import Beaten, Refused, Sent, Unclear, cancel, place
+from dca.service.pipeline import Beaten, Conflict, NotSent, Refused, Sent, Unclear, cancel, place
 from dca.service.recorder import Recorder
-from dca.strategy.dca import Action, Buy, Cancel, Sell, Terms, Wait, decide
+from dca.strategy.dca import Action, Buy, Cancel, MoveStop, Sell, Terms, Wait, decide
 from dca.strategy.ladder import commitment
 
 log = logging.getLogger(__name__)
@@ -35,7 +39,8 @@ MEASURE_S = 60.0
 class Outcome:
     """What came of acting on a quote.
 
-    `hold_until`: no new decision for this asset before then, because it would be the same one.
+    `hold_until`: no new decision for this asset before then, because it would be the same one; with
+    `only_buys` a sale need not wait for it.
     `ask`: the key of an order whose fate the venue must be asked. `measure`: the id of
     the cycle whose coin fees must be measured first. `reconcile`: what the venue answered contradicts our
     books, so everything should be caught up.
@@ -43,18 +48,37 @@ class Outcome:
 
     reason: str
     hold_until: datetime | None = None
+    only_buys: bool = False
     ask: str | None = None
     measure: int | None = None
     reconcile: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slippage:
+    """How far from the quote an order may trade, in percent, and how long it may wait for that.
+
+    `sell_pct` None: sells are market orders, which the venue itself keeps within 2 % of the
+    quote (docs/alpaca.md, orders).
+    """
+
+    buy_pct: Decimal = ZERO
+    sell_pct: Decimal | None = None
+    buy_time_in_force: TimeInForce = TimeInForce.GTC
+
+
+NO_SLIPPAGE = Slippage()
 
 
 @dataclass(slots=True)
 class Trader:
     """Acts on quotes. Safe to call from several threads as long as each has its own asset.
 
-    `instruments` is the venue's list and `flags` the switches of the database, replaced as a whole
-    when they are read again. A switch seen late is caught by the review. `halted_outside` says why
-    nothing may be sent whatever the database says; it is asked before every order.
+    `instruments` is the venue's list and `restrictions` those of the database, replaced as a whole
+    when they are read again. A restriction seen late is caught by the review. `halted_outside` says why
+    nothing may be sent whatever the database says, `refusal` why no order of a side can be sent now;
+    both are asked before every order. With `dry_run` orders are journaled, marked, and not sent.
+    `clock_slack` is how far our clock and the venue's may be apart.
     """
 
     store: Store
@@ -64,15 +88,22 @@ class Trader:
     limits: Limits
     terms: Terms
     instruments: Mapping[str, Instrument] = field(default_factory=dict)
-    flags: Mapping[str, str] = field(default_factory=dict)
+    restrictions: Sequence[Restriction] = ()
     halted_outside: Callable[[], str | None] = lambda: None
+    refusal: Callable[[Side], str | None] = lambda side: None
+    assets: Mapping[int, Asset] = field(default_factory=dict)
+    slippage: Slippage = NO_SLIPPAGE
+    dry_run: bool = False
+    clock_slack: timedelta = timedelta(seconds=5)
 
     def think(self, situation: Situation, quote: Quote) -> Action | Wait:
         """The decision for what is held in memory: no SQL, no HTTP."""
         if situation.cycle is None:
             return Wait("no_cycle")
         decision = decide(situation.cycle, situation.asset, quote, self.clock.now(), self.terms)
-        return switched(decision, self.flags) if self.flags else decision
+        if not self.restrictions:
+            return decision
+        return switched(decision, mode_of(self.restrictions, self.clock.now()))
 
     def act(
         self,
@@ -99,6 +130,11 @@ class Trader:
                 return unconfirmed or self._trade(brief, cycle, decision, quote, entries_blocked)
             if isinstance(decision, Cancel):
                 return self._cancel(brief, decision)
+            if isinstance(decision, MoveStop):
+                # A wild tick would leave the stop above the market for good.
+                unconfirmed = self._unconfirmed(quote, before)
+                if unconfirmed is not None:
+                    return unconfirmed
             cycles.change(self.store, self.clock, cycle, decision)
         except StaleWrite:
             return Outcome("somebody else changed the cycle first")
@@ -123,24 +159,39 @@ class Trader:
     def _trade(
         self, brief: Brief, cycle: Cycle, decision: Buy | Sell, quote: Quote, entries_blocked: str | None
     ) -> Outcome:
-        waiting = self._not_yet(brief, cycle, decision)
+        side = Side.BUY if isinstance(decision, Buy) else Side.SELL
+        waiting = self._not_yet(brief, cycle, side)
         if waiting is not None:
             return waiting
         instrument = self.instruments.get(quote.symbol)
         if instrument is None:
             hold = self.clock.now() + LONGEST_PAUSE
             return Outcome(f"the venue does not list {quote.symbol}", hold_until=hold)
-        intent = intent_of(decision, cycle, brief.orders, instrument, self.store.install)
-        exposure = self._exposure(brief, cycle, instrument, quote, entries_blocked)
+        intent = intent_of(
+            decision,
+            cycle,
+            brief.orders,
+            instrument,
+            self.store.install,
+            slippage=self.slippage,
+            bid=quote.bid,
+        )
+        exposure = self._exposure(brief, cycle, instrument, quote, entries_blocked, side)
+        again = _once_more(intent, brief.orders)
         # Denials that need no database come first: they may hold for hours, on every quote.
-        answer = review(intent, exposure, self.limits)
-        if isinstance(answer, Denied):
-            return self._denied(answer, brief.situation)
+        if again is not None and isinstance(review(again.intent, exposure, self.limits), Approved):
+            intent = again.intent
+        else:
+            again = None
+            answer = review(intent, exposure, self.limits)
+            if isinstance(answer, Denied):
+                return self._denied(answer, brief.situation)
         if intent.purpose is Purpose.BASE:
             blocked = self._foreign_position(brief, cycle, quote)
             if blocked is not None:
-                return blocked
-        return self._place(intent, exposure, brief)
+                # They may be those of the very order that was given up as lost.
+                return blocked if again is None else replace(blocked, ask=again.key)
+        return self._place(intent, exposure, brief, again)
 
     def _unconfirmed(self, quote: Quote, before: Quote | None) -> Outcome | None:
         """Why the price cannot be believed yet, None when it can."""
@@ -157,15 +208,16 @@ class Trader:
         log.warning("price_not_confirmed", extra={"quote": str(quote), "witness": str(witness)})
         return Outcome(f"bid {quote.bid} is not confirmed: the venue says {witness.bid}", hold_until=hold)
 
-    def _not_yet(self, brief: Brief, cycle: Cycle, decision: Buy | Sell) -> Outcome | None:
+    def _not_yet(self, brief: Brief, cycle: Cycle, side: Side) -> Outcome | None:
         """Why the cycle may not order at this moment, None when it may."""
         now = self.clock.now()
         if brief.busy:
             return Outcome("an order of this cycle is live", hold_until=now + self.clock.span(ASK_AGAIN_S))
-        paused = brief.paused_until()
+        paused = brief.paused_until(side)
         if paused is not None and now < paused:
-            return Outcome(f"paused after a refusal until {paused:%H:%M:%S}", hold_until=paused)
-        since = brief.unmeasured_since() if isinstance(decision, Sell) else None
+            why = f"paused after a refusal until {paused:%H:%M:%S}"
+            return Outcome(why, hold_until=paused, only_buys=side is Side.BUY)
+        since = brief.unmeasured_since() if side is Side.SELL else None
         if since is not None and now - since < self.clock.span(MEASURE_S):
             # The true coins are known first, so that none stay behind; but not for long.
             hold = now + self.clock.span(ASK_AGAIN_S)
@@ -177,6 +229,8 @@ class Trader:
         order = next((order for order in brief.orders if order.venue_id == decision.venue_id), None)
         if order is None or not order.live:
             return Outcome("the order is over already")
+        if self.dry_run:
+            return Outcome(f"dry run: {order.key} would be canceled", hold_until=self.clock.now() + PAUSE)
         cancel(decision.venue_id, order.key, broker=self.broker)
         hold = self.clock.now() + self.clock.span(CANCEL_AGAIN_S)
         return Outcome(decision.reason, hold_until=hold, ask=order.key)
@@ -188,6 +242,7 @@ class Trader:
         instrument: Instrument,
         quote: Quote,
         entries_blocked: str | None,
+        side: Side,
     ) -> Exposure:
         rules = brief.situation.asset.rules
         return Exposure(
@@ -199,13 +254,16 @@ class Trader:
             owned=cycle.quantity,
             open_orders=0,
             entries_blocked=entries_blocked,
+            unsendable=self.refusal(side),
+            cooling=cycle.status is CycleStatus.COOLDOWN,
+            average=cycle.average_purchase_price,
         )
 
-    def _place(self, intent: Intent, exposure: Exposure, brief: Brief) -> Outcome:
+    def _place(self, intent: Intent, exposure: Exposure, brief: Brief, again: Order | None) -> Outcome:
         asset_id = brief.situation.asset.id
 
         def reviewed(tx: Tx) -> Approved | Denied:
-            standing = tx.standing(asset_id)
+            standing = tx.standing(asset_id, exposure.now)
             if standing is None or not brief.holds(standing):
                 raise StaleWrite("asset or cycle changed since the decision")
             now_at_stake = replace(
@@ -213,10 +271,18 @@ class Trader:
                 open_orders=standing.open_orders,
                 halted=standing.halted or self.halted_outside(),
                 paused=standing.paused,
+                at_stake=self._at_stake(tx, intent, asset_id),
             )
             return review(intent, now_at_stake, self.limits)
 
-        outcome = place(reviewed, store=self.store, broker=self.broker, clock=self.clock)
+        outcome = place(
+            reviewed,
+            store=self.store,
+            broker=self.broker,
+            clock=self.clock,
+            again=again,
+            dry_run=self.dry_run,
+        )
         if isinstance(outcome, Sent):
             result = self.recorder.record(outcome.seen, source="answer")
             return Outcome(intent.reason, ask=intent.key if result.missing > 0 else None)
@@ -226,9 +292,38 @@ class Trader:
             return Outcome("whether the venue has the order is unclear", hold_until=hold, ask=intent.key)
         if isinstance(outcome, Beaten):
             return Outcome("somebody else placed this order first")
+        if isinstance(outcome, Conflict):
+            return self._conflict(outcome, brief.situation)
+        if isinstance(outcome, NotSent):
+            hold = self.clock.now() + PAUSE
+            return Outcome(f"dry run: {intent.reason}; nothing was sent", hold_until=hold)
         if isinstance(outcome, Denied):
             return self._denied(outcome, brief.situation)
         return self._refused(outcome, brief.situation)
+
+    def _at_stake(self, tx: Tx, intent: Intent, asset_id: int) -> AtStake | None:
+        """The account as it is now; None for a sale, which frees money."""
+        if intent.side is Side.SELL:
+            return None
+        now = self.clock.now()
+        return funds.count(tx, intent, asset_id, self.assets, self.limits, now, self.clock_slack)
+
+    def _conflict(self, conflict: Conflict, situation: Situation) -> Outcome:
+        """Two wishes came to one key: the one that was journaled stands, and it is written down."""
+        symbol, now = situation.asset.asset_symbol, self.clock.now()
+        differing = ", ".join(conflict.differing)
+        reason = f"{symbol}: another order has the key {conflict.key}, with another {differing}"
+        event = Event(
+            name="order_conflict",
+            at=now,
+            reason=reason,
+            asset_id=situation.asset.id,
+            order_key=conflict.key,
+            uid=f"conflict:{conflict.key}",
+        )
+        self.store.write(lambda tx: tx.add_event(event))
+        log.error("order_conflict", extra={"key": conflict.key, "differing": differing})
+        return Outcome(reason, hold_until=now + self.clock.span(ASK_AGAIN_S))
 
     def _refused(self, outcome: Refused, situation: Situation) -> Outcome:
         error = outcome.error
@@ -237,10 +332,11 @@ class Trader:
         if isinstance(error, Unauthorized):
             text += "; put APCA_API_KEY_ID and APCA_API_SECRET_KEY right, then: dca restart"
         self._tell(situation, "order_refused", f"refused:{outcome.key}", text)
-        pause = LONGEST_PAUSE if isinstance(error, Unauthorized) else PAUSE
+        keyless = isinstance(error, Unauthorized)
         return Outcome(
             f"the venue refused the order: {error}",
-            hold_until=self.clock.now() + pause,
+            hold_until=self.clock.now() + (LONGEST_PAUSE if keyless else PAUSE),
+            only_buys=not keyless and outcome.side is Side.BUY,
             reconcile=_contradicts(error),
         )
 
@@ -259,7 +355,7 @@ class Trader:
         )
         self.store.write(lambda tx: tx.add_event(event))
         log.warning("order_denied", extra={"symbol": situation.asset.asset_symbol, "reason": denied.reason})
-        return Outcome(denied.reason, hold_until=now + PAUSE)
+        return Outcome(denied.reason, now + PAUSE, only_buys=denied.intent.side is Side.BUY)
 
     def _foreign_position(self, brief: Brief, cycle: Cycle, quote: Quote) -> Outcome | None:
         """A base order must not mix with coins that are not ours; None when there are none."""
@@ -294,11 +390,11 @@ class Trader:
         log.warning(name, extra={"symbol": situation.asset.asset_symbol, "reason": text})
 
 
-def switched(decision: Action | Wait, flags: Mapping[str, str]) -> Action | Wait:
-    """The decision, unless the switches of the database are against it."""
-    if HALTED in flags and isinstance(decision, Buy | Sell):
+def switched(decision: Action | Wait, mode: Mode) -> Action | Wait:
+    """The decision, unless the mode is against it."""
+    if mode is Mode.HALTED and isinstance(decision, Buy | Sell):
         return Wait("trading_halted")
-    if PAUSED in flags and isinstance(decision, Buy):
+    if mode is Mode.REDUCE_ONLY and isinstance(decision, Buy):
         return Wait("trading_paused")
     return decision
 
@@ -308,17 +404,49 @@ def _contradicts(error: Rejected) -> bool:
     return "insufficient" in str(error).lower()
 
 
+def _once_more(intent: Intent, orders: Sequence[Order]) -> Order | None:
+    """The order that wanted the same and that the venue never had: it is sent again under its own key.
+
+    What a person orders is a new wish each time.
+    """
+    if intent.purpose in (Purpose.ADD_FUNDS, Purpose.CLOSE):
+        return None
+    tried = [
+        order
+        for order in orders
+        if (order.intent.purpose, order.intent.step) == (intent.purpose, intent.step)
+    ]
+    if not tried or tried[-1].status is not OrderStatus.LOST or tried[-1].filled_qty > 0:
+        return None
+    return tried[-1]
+
+
 def intent_of(
-    decision: Buy | Sell, cycle: Cycle, orders: Sequence[Order], instrument: Instrument, install: str
+    decision: Buy | Sell,
+    cycle: Cycle,
+    orders: Sequence[Order],
+    instrument: Instrument,
+    install: str,
+    *,
+    slippage: Slippage = NO_SLIPPAGE,
+    bid: Decimal | None = None,
 ) -> Intent:
     """The order that `decision` asks for, in whole increments, under the key of its next attempt."""
+    time_in_force = TimeInForce.GTC
     if isinstance(decision, Buy):
         purpose, step, side = decision.purpose, decision.step, Side.BUY
-        limit = ceil_to(decision.limit, instrument.price_increment)
+        highest = decision.limit * (ONE + percent(slippage.buy_pct))
+        limit: Decimal | None = ceil_to(highest, instrument.price_increment)
+        assert limit is not None
         qty = instrument.floor_qty(decision.spend / limit)
+        time_in_force = slippage.buy_time_in_force
     else:
         purpose, step, side, limit = decision.purpose, 0, Side.SELL, None
         qty = instrument.floor_qty(decision.qty)
+        # Whoever stops a loss or closes by hand wants out, at what the venue's own band allows.
+        if purpose is Purpose.TAKE_PROFIT and slippage.sell_pct is not None and bid is not None:
+            limit = floor_to(bid * (ONE - percent(slippage.sell_pct)), instrument.price_increment)
+            time_in_force = TimeInForce.IOC
     tried = sum(order.intent.purpose is purpose and order.intent.step == step for order in orders)
     return Intent(
         key=order_key(install, cycle.id, purpose, step, tried + 1),
@@ -330,4 +458,5 @@ def intent_of(
         limit=limit,
         cycle_id=cycle.id,
         reason=decision.reason,
+        time_in_force=time_in_force,
     )

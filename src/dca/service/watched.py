@@ -22,6 +22,7 @@ class Watched:
     reason: str | Wait = "no quote yet"
     verdict: Verdict | None = None
     hold_until: datetime | None = None
+    only_buys: bool = False
     jobs: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 

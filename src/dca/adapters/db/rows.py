@@ -61,6 +61,8 @@ _ORDER_OWN = tuple(name for name in Order.__dataclass_fields__ if name != "inten
 _INTENT = tuple(Intent.__dataclass_fields__)
 _FILL = tuple(Fill.__dataclass_fields__)
 _RULES_END = 3 + len(_RULES)
+_LATER = len(_ADDED_RULES) + 1
+"""Those rules, and `stopped_out` after them."""
 CYCLE_NAMES = (*_CYCLE_OWN, "open_slot")
 """What `cycle_values` has."""
 FATE_NAMES = (*_ORDER_OWN, "live_slot")
@@ -69,9 +71,9 @@ FATE_NAMES = (*_ORDER_OWN, "live_slot")
 
 def asset_of(row: Row) -> Asset:
     """The asset in a row of ASSET."""
-    own = row[_RULES_END : -len(_ADDED_RULES)]
+    own, later = row[_RULES_END:-_LATER], row[-_LATER:]
     last_sell_price, halted_reason, created_at, updated_at, version, paused, accepted = own
-    added = zip(_ADDED_RULES, row[-len(_ADDED_RULES) :], strict=True)
+    added = zip(_ADDED_RULES, later[:-1], strict=True)
     rules = dict(zip(_RULES, row[3:_RULES_END], strict=True))
     rules |= {name: value for name, value in added if value is not None}
     return Asset(
@@ -83,6 +85,7 @@ def asset_of(row: Row) -> Asset:
         halted_reason=halted_reason,
         paused_reason=paused,
         accepted_difference=ZERO if accepted is None else accepted,
+        stopped_out=bool(later[-1]),
         created_at=created_at,
         updated_at=updated_at,
         version=version,
@@ -319,9 +322,12 @@ def activity_values(activity: Activity) -> Values:
 
 def stake_of(row: Row) -> Stake:
     """The stake in a row of the statement STAKES."""
-    asset_id, cycle_id, quantity, average, steps, step, qty, filled, limit = row
+    asset_id, cycle_id, quantity, average, steps, step, qty, filled, limit, created_at, sent_at, status = row
     resting = ZERO if limit is None else (qty - filled) * limit
-    return Stake(asset_id, cycle_id, quantity * average, resting, steps, step)
+    in_flight = status == OrderStatus.IN_FLIGHT.value
+    return Stake(
+        asset_id, cycle_id, quantity * average, resting, steps, step, sent_at or created_at, in_flight
+    )
 
 
 def _named(columns: list[Column[Any]], row: Row) -> Values:

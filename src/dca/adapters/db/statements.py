@@ -322,6 +322,9 @@ STAKES: Query = (
         t.orders.c.qty,
         t.orders.c.filled_qty,
         t.orders.c.limit,
+        t.orders.c.created_at,
+        t.orders.c.sent_at,
+        t.orders.c.status,
     )
     .select_from(t.cycles.outerjoin(t.orders, _live_buy))
     .where(t.cycles.c.open_slot.is_not(null()), (t.cycles.c.quantity != ZERO) | t.orders.c.key.is_not(null()))

@@ -84,6 +84,7 @@ assets = _table(
     Column("stop_loss_trailing", Boolean),
     Column("break_even_percent", Exact),
     Column("stop_loss_cooldown_period", Integer),
+    Column("stopped_out", Boolean),
     UniqueConstraint("asset_symbol"),
 )
 

@@ -200,6 +200,17 @@ class SqlTx:
     def live_orders(self) -> list[Order]:
         return [rows.order_of(row) for row in self._all(s.LIVE_ORDERS)]
 
+    def revive_order(self, order: Order) -> bool:
+        if any(other.live for other in self.orders_of(order.intent.cycle_id) if other.key != order.key):
+            return False
+        try:
+            self._change(s.UPDATE_ORDER, rows.fate_values(order), order.key, order.version)
+        except IntegrityError as error:
+            if is_duplicate(error):
+                return False
+            raise
+        return True
+
     def update_order(self, order: Order) -> Order:
         values = rows.fate_values(order)
         try:

@@ -29,6 +29,7 @@ def _columns() -> None:
     add_column("dca_assets", sa.Column("stop_loss_trailing", sa.Boolean))
     add_column("dca_assets", sa.Column("break_even_percent", Exact))
     add_column("dca_assets", sa.Column("stop_loss_cooldown_period", sa.Integer))
+    add_column("dca_assets", sa.Column("stopped_out", sa.Boolean))
     add_column("dca_cycles", sa.Column("stop_price", Exact))
     add_column("dca_cycles", sa.Column("stop_since", Utc))
     add_column("dca_orders", sa.Column("time_in_force", sa.String(8)))
