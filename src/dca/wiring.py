@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dca
 from dca import boundaries, logs
+from dca.adapters.chance import chance
 from dca.adapters.clock import clock_at
 from dca.adapters.db.backup import BackupFolder
 from dca.adapters.db.store import SqlStore
@@ -27,6 +28,9 @@ from dca.logs.hiding import Hiding
 from dca.ports import Account, Broker, Clock, Store
 from dca.risk.review import Limits
 from dca.service import lease
+from dca.service.anomaly import Lookout
+from dca.service.breaker import Circuits
+from dca.service.budget import RateBudget
 from dca.service.caretakers.asset_caretaker import AssetCaretaker
 from dca.service.caretakers.consistency_checker import ConsistencyChecker
 from dca.service.caretakers.cooldown_manager import CooldownManager
@@ -37,16 +41,18 @@ from dca.service.caretakers.runner import Caretaker
 from dca.service.caretakers.watchdog import Watchdog, alarm
 from dca.service.catchup import CatchUp
 from dca.service.engine import Engine
+from dca.service.guard import GuardedBroker
 from dca.service.operating import Desk
 from dca.service.outbox import Outbox, Policy
 from dca.service.recorder import Recorder
+from dca.service.shared import Shared
 from dca.service.trader import Slippage, Trader
 from dca.settings import ClockSettings, Settings, env_file_complaint, is_live
 from dca.strategy.dca import Terms
 from dca.strategy.ladder import VENUE_MINIMUM
 
 if TYPE_CHECKING:
-    from dca.adapters.venues.alpaca import AlpacaBroker, AlpacaMarketFeed, AlpacaTradeFeed
+    from dca.adapters.venues.alpaca import AlpacaMarketFeed, AlpacaTradeFeed
 
 log = logging.getLogger(__name__)
 RETRY_S = 1.0
@@ -102,19 +108,31 @@ def opened(settings: Settings) -> Iterator[Store]:
         database.close()
 
 
-def broker(settings: Settings) -> "AlpacaBroker":
-    """The venue. Raises ConfigError when the settings do not say enough of it."""
+def broker(settings: Settings, database: Store | None = None) -> GuardedBroker:
+    """The venue, behind the guard that every request passes; `database` is where that shares with other
+    processes what may still be asked. Raises ConfigError when the settings do not say enough of it."""
     if settings.venue_complaints:
         raise ConfigError("settings: " + "; ".join(settings.venue_complaints))
     # Here, because alpaca-py loads pandas: half the start of whatever never asks the venue.
     from dca.adapters.venues.alpaca import AlpacaBroker
 
-    return AlpacaBroker(
+    venue = AlpacaBroker(
         settings.api_key_id,
         settings.api_secret_key,
         base_url=settings.base_url,
         data_url=settings.data_url,
         timeout_s=settings.request_timeout_s,
+    )
+    time, rest = clock(settings), threading.Event().wait
+    shared = Shared(database, time)
+    return GuardedBroker(
+        venue,
+        shared,
+        time,
+        RateBudget(shared, time, settings.requests_per_minute, rest),
+        Circuits(shared, time, settings.breaker_pause_s),
+        rest=rest,
+        chance=chance(),
     )
 
 
@@ -178,7 +196,7 @@ def trader(settings: Settings, database: Store, venue: Broker, time: Clock, reco
 
 def desk(settings: Settings, database: Store, rest: Callable[[float], object]) -> Desk:
     """What an operator's orders go through; whoever uses it gives its trader the instruments."""
-    time, venue = clock(settings), broker(settings)
+    time, venue = clock(settings), broker(settings, database)
     recorder = Recorder(database, time, settings.fees)
     return Desk(
         store=database,
@@ -207,7 +225,9 @@ def switches(settings: Settings, database: Store) -> dict[str, str]:
     return words | database.read(lambda tx: tx.flags())
 
 
-def engine(settings: Settings, database: Store, venue: Broker, time: Clock, holding: lease.Holding) -> Engine:
+def engine(
+    settings: Settings, database: Store, venue: GuardedBroker, time: Clock, holding: lease.Holding
+) -> Engine:
     """The streamer, ready to run."""
     recorder = Recorder(database, time, settings.fees)
     return Engine(
@@ -223,6 +243,7 @@ def engine(settings: Settings, database: Store, venue: Broker, time: Clock, hold
         reconcile_every_s=settings.reconcile_every_s,
         identity=identity(),
         deliver=outbox(settings, database, time).deliver,
+        lookout=Lookout(database, time, venue),
     )
 
 
@@ -264,7 +285,7 @@ def supervisor(settings: Settings) -> LocalSupervisor:
 def watchdog(settings: Settings, database: Store, time: Clock) -> Watchdog:
     return Watchdog(
         database,
-        broker(settings),
+        broker(settings, database),
         time,
         supervisor(settings),
         threading.Event().wait,
@@ -278,7 +299,7 @@ def database_alarm(settings: Settings, why: str) -> None:
 
 
 def order_manager(settings: Settings, database: Store, time: Clock) -> OrderManager:
-    venue, recorder = broker(settings), Recorder(database, time, settings.fees)
+    venue, recorder = broker(settings, database), Recorder(database, time, settings.fees)
     stale, grace = timedelta(seconds=settings.stale_order_s), time.span(settings.grace_s)
     return OrderManager(
         database,
@@ -298,11 +319,11 @@ def order_manager(settings: Settings, database: Store, time: Clock) -> OrderMana
 
 
 def cooldown_manager(settings: Settings, database: Store, time: Clock) -> CooldownManager:
-    return CooldownManager(database, broker(settings), time)
+    return CooldownManager(database, broker(settings, database), time)
 
 
 def consistency_checker(settings: Settings, database: Store, time: Clock) -> ConsistencyChecker:
-    venue, recorder = broker(settings), Recorder(database, time, settings.fees)
+    venue, recorder = broker(settings, database), Recorder(database, time, settings.fees)
     catch_up = CatchUp(database, venue, time, recorder, grace_s=settings.grace_s)
     return ConsistencyChecker(database, venue, time, recorder, catch_up, time.span(settings.grace_s))
 
@@ -322,6 +343,8 @@ CARETAKERS: dict[str, Build] = {
     "housekeeping": housekeeping,
 }
 """How each caretaker is put together, by the name of its script."""
+TRADING = frozenset({"order_manager"})
+"""Caretakers that send or cancel orders: where DRY_RUN is set, they only say what they would do."""
 PER_MACHINE = frozenset({"watchdog", "housekeeping"})
 """Caretakers of a machine, not of the account: those of two machines do not exclude each other."""
 
@@ -351,7 +374,7 @@ async def run_streamer(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _trade(settings: Settings, database: Store, stop: asyncio.Event) -> None:
-    time, venue = clock(settings), broker(settings)
+    time, venue = clock(settings), broker(settings, database)
     account = await _account(settings, venue, stop)
     if account is None:
         return

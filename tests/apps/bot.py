@@ -13,7 +13,7 @@ from dca import wiring
 from dca.domain.asset import Rules
 from dca.paper.serve import Running
 from dca.ports import Store
-from dca.service import assets
+from dca.service import assets, funds
 from dca.service.brief import Brief
 from dca.service.operating import Desk
 from dca.service.trader import Outcome
@@ -52,9 +52,13 @@ class Bot:
     def price(self, bid: str, symbol: str = BTC) -> None:
         self.exchange.control.quote(symbol, bid, str(D(bid) + 3))
 
+    def read_funds(self) -> None:
+        funds.refresh(self.store, self.desk.broker, self.desk.clock)
+
     def at(self, bid: str, symbol: str = BTC) -> Outcome:
         """What the streamer would do at that price is done and booked."""
         self.price(bid, symbol)
+        self.read_funds()
         quote = self.desk.broker.latest_quote(symbol)
         outcome = self.desk.trader.act(self.desk.brief(symbol), quote, before=quote)
         self.desk.catch_up.everything()

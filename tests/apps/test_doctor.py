@@ -140,7 +140,7 @@ def test_switches_are_named_with_their_end(bot: Bot) -> None:
     bot.dca("pause", "--reason", "lunch")
     assert only(examined(bot)[1], "switches") == ("warn", "trading is paused: lunch", "dca resume")
     bot.dca("halt", "fire")
-    assert [one["level"] for one in examined(bot)[1]["switches"]] == ["fail", "warn"]
+    assert [one["level"] for one in examined(bot)[1]["switches"]] == ["fail"]
 
 
 def test_caretakers_that_do_not_run_are_named(bot: Bot) -> None:

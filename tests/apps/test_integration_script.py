@@ -63,7 +63,7 @@ class TestAccount:
         assert ".env.test is missing" in ended.stderr
 
     def test_real_money_is_refused_even_when_armed(self, tmp_path: Path) -> None:
-        write_env(tmp_path, "https://api.alpaca.markets", "LIVE_TRADING=armed")
+        write_env(tmp_path, "https://api.alpaca.markets", "LIVE_TRADING=armed\nLIVE_ACCOUNT=1")
         ended = run("--venue", "alpaca", cwd=tmp_path)
         assert ended.returncode == 78
         assert "not a paper address" in ended.stderr

@@ -19,6 +19,7 @@ from dca.adapters.process import identity
 from dca.apps.offline import Offline
 from dca.apps.status import streamer
 from dca.apps.words import lasting, usd
+from dca.domain.mode import Mode, Restriction
 from dca.domain.record import Heartbeat
 from dca.service import operating
 from dca.service.caretakers.runner import heartbeat_name
@@ -66,6 +67,7 @@ def test_what_was_earned_today_is_shown(bot: Bot) -> None:
 
 def test_an_order_at_work_is_shown(bot: Bot) -> None:
     bot.add()
+    bot.read_funds()
     quote = bot.desk.broker.latest_quote(BTC)
     low = quote._replace(bid=D(19_500), ask=D(19_503))
     bot.desk.trader.act(bot.brief(), low, before=low)
@@ -206,3 +208,22 @@ def test_watching_ends_with_a_key(bot: Bot) -> None:
     os.write(terminal, b"q")
     assert watching.wait(30) == 0
     os.close(terminal)
+
+
+def test_modes_and_funds_are_told_with_their_source(bot: Bot) -> None:
+    bot.add()
+    assert status(bot)["mode"] == "normal" and status(bot)["funds"] is None
+    assert bot.dca("funds")[0] == 78
+    bot.at("20000")
+    now = bot.desk.clock.now()
+    storm = Restriction(source="breaker:orders", mode=Mode.REDUCE_ONLY, reason="5 answers 503", since=now)
+    bot.store.write(lambda tx: tx.put_mode(storm))
+    report = status(bot)
+    assert report["mode"] == "reduce_only"
+    assert [one["source"] for one in report["restrictions"]] == ["breaker:orders"]
+    assert D(report["funds"]["spendable_usd"]) > 0
+    code, out, _ = bot.dca("status")
+    assert code == 0 and "paused: 5 answers 503 (breaker:orders)" in out and "to spend" in out
+    assert bot.dca("funds", "--forget-peak", "--json")[0] == 0
+    assert bot.dca("resume")[0] == 0
+    assert status(bot)["mode"] == "normal"

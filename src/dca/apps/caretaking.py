@@ -56,6 +56,7 @@ def _pass(name: str, *, dry_run: bool) -> Report:
     wiring.start_logging(name, settings, terminal=False)
     wiring.watch_boundaries(settings)
     clock = wiring.clock(settings)
+    dry_run = dry_run or (settings.dry_run and name in wiring.TRADING)
     place = f"@{platform.node()[:40]}" if name in wiring.PER_MACHINE else ""
     with _database(name, settings, dry_run=dry_run) as store:
         caretaker = wiring.CARETAKERS[name](settings, store, clock)

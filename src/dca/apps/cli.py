@@ -21,6 +21,7 @@ GROUPS = {
     "process": ("start", "stop", "restart", "run", "maintenance"),
     "cron": ("cron",),
     "report": ("report",),
+    "funds": ("funds",),
     "paper": ("paper", "demo"),
 }
 """The commands of each module in `commands/`; only the module that is needed is loaded."""

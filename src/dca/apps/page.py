@@ -14,7 +14,12 @@ from dca.domain.money import plain
 
 Json = dict[str, Any]
 _SHOWN = Context(prec=8)
-_BRIEF = {"safety_order": "safety", "take_profit": "profit", "end_of_cooldown": "rests until"}
+_BRIEF = {
+    "safety_order": "safety",
+    "take_profit": "profit",
+    "stop_loss": "stop",
+    "end_of_cooldown": "rests until",
+}
 RED, YELLOW, GREEN = "bold red", "yellow", "green"
 
 
@@ -45,10 +50,21 @@ def _head(report: Json) -> Table:
                 "trading is" if name != "maintenance" else "watchdog",
                 Text(f"{name}: {report[name]} (end it: {end})", style),
             )
+    if report["dry_run"]:
+        table.add_row("dry run", Text("no order is sent (DRY_RUN=no ends it)", YELLOW))
+    if report["funds"]:
+        table.add_row("funds", _funds(report["funds"]))
     for number, line in enumerate(_caretakers(report["caretakers"])):
         table.add_row("" if number else "caretakers", line)
     table.add_row("today", _today(report))
     return table
+
+
+def _funds(funds: Json) -> Text:
+    text = f"{usd(Decimal(funds['spendable_usd']))} to spend, {usd(Decimal(funds['equity_usd']))} in all"
+    if Decimal(funds["drawdown_pct"]) > 0:
+        text += f", {funds['drawdown_pct']} % below the peak"
+    return Text(f"{text}; read {lasting(funds['age_s'])} ago")
 
 
 def _process(process: Json, now: datetime) -> Iterator[Text]:

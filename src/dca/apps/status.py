@@ -10,12 +10,15 @@ from dca import wiring
 from dca.adapters.process import may_be_alive
 from dca.apps.commands.cron import DAILY, EVERY_5_MINUTES, EVERY_MINUTE, SCHEDULE
 from dca.apps.prices import Price, prices
+from dca.domain.account import Funds
 from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import Cycle
+from dca.domain.mode import Restriction, mode_of
 from dca.domain.money import ZERO, plain
 from dca.domain.order import Order
 from dca.domain.record import Heartbeat
 from dca.ports import MAINTENANCE, Clock, CycleRecord, Situation, Store, Tx
+from dca.risk.stakes import drawdown_pct
 from dca.service.caretakers.runner import heartbeat_name
 from dca.settings import Settings
 from dca.strategy.dca import Terms
@@ -50,8 +53,12 @@ def collect(settings: Settings, store: Store, symbols: Sequence[str] = ()) -> Js
         _asset(one, records, found.known.get(one.asset.asset_symbol), now, wiring.terms(settings), waiting)
         for one in situations
     ]
+    restrictions = wiring.restrictions(settings, store)
     return {
         "at": now.isoformat(),
+        "mode": mode_of(restrictions, now).value,
+        "restrictions": [_restriction(one) for one in restrictions],
+        "dry_run": settings.dry_run,
         "halted": switches.get("halted"),
         "paused": switches.get("paused"),
         "maintenance": switches.get(MAINTENANCE),
@@ -74,6 +81,7 @@ def _read(tx: Tx, now: datetime, wanted: set[str]) -> Json:
         "situations": situations,
         "records": {record.cycle.id: record for record in records},
         "beats": tx.heartbeats(),
+        "funds": funds_fields(tx.funds(), now),
         "live_orders": [
             _order(order, now) for order in tx.live_orders() if not wanted or order.intent.symbol in wanted
         ],
@@ -82,6 +90,32 @@ def _read(tx: Tx, now: datetime, wanted: set[str]) -> Json:
             {"at": event.at.isoformat(), "name": event.name, "reason": event.reason}
             for event in tx.events(limit=5)
         ],
+    }
+
+
+def _restriction(one: Restriction) -> Json:
+    return {
+        "source": one.source,
+        "mode": one.mode.value,
+        "reason": one.reason,
+        "since": one.since.isoformat(),
+        "until": None if one.until is None else one.until.isoformat(),
+    }
+
+
+def funds_fields(funds: Funds | None, now: datetime) -> Json | None:
+    """What the account had when it was last read, JSON-ready; None when it never was."""
+    if funds is None:
+        return None
+    return {
+        "account": funds.account_id,
+        "age_s": round((now - funds.read_at).total_seconds(), 1),
+        "cash_usd": plain(funds.cash),
+        "spendable_usd": plain(funds.spendable),
+        "equity_usd": plain(funds.equity),
+        "peak_equity_usd": plain(funds.peak_equity),
+        "peak_at": funds.peak_at.isoformat(),
+        "drawdown_pct": f"{drawdown_pct(funds):.2f}",
     }
 
 
@@ -150,6 +184,7 @@ def asset_fields(asset: Asset) -> Json:
         "paused_reason": asset.paused_reason,
         "accepted_difference": plain(asset.accepted_difference),
         "last_sell_price": _text(asset.last_sell_price),
+        "stopped_out": asset.stopped_out,
         "commitment": _text(commitment(asset.rules)),
         **rules,
     }

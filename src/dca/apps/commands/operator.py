@@ -18,7 +18,7 @@ from dca.domain.money import plain
 from dca.domain.order import Order
 from dca.domain.position import fold
 from dca.ports import Store
-from dca.service import adoption, assets, operating
+from dca.service import adoption, assets, funds, operating
 from dca.service.brief import Brief
 from dca.service.operating import Desk, Done
 from dca.strategy.dca import shown
@@ -174,6 +174,7 @@ def _desk(settings: env.Settings, store: Store) -> Desk:
     """Everything an operator's order needs. Raises Unavailable."""
     desk = wiring.desk(settings, store, rest=threading.Event().wait)
     desk.trader.instruments = desk.broker.instruments()
+    wiring.refuse_other_account(settings, funds.refresh(store, desk.broker, desk.clock))
     return desk
 
 
