@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal as D
 from pathlib import Path
@@ -24,7 +25,7 @@ from dca.domain.fees import FeeRates
 from dca.domain.market import Quote
 from dca.domain.mode import OPERATOR, Mode
 from dca.domain.order import TradeUpdate
-from dca.ports import Link, LinkChange
+from dca.ports import Account, Link, LinkChange
 from dca.risk.review import Limits
 from dca.service import assets, lease
 from dca.service.catchup import CatchUp
@@ -395,5 +396,33 @@ def test_an_asset_whose_row_is_gone_is_dropped(bench: Bench, monkeypatch: pytest
         await until(lambda: "ETH/USD" not in bench.engine.watched, "it was dropped")
         bench.engine.on_quotes([bench.quote("ETH/USD", "1500")])
         assert bench.venue.submitted == []
+
+    living(bench, test)
+
+
+def test_a_balance_that_cannot_be_read_reduces_trading_until_it_can(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable() -> Account:
+        raise Unavailable("500")
+
+    def modes() -> list[str]:
+        return [one.source for one in bench.store.read(lambda tx: tx.modes())]
+
+    bench.engine.reconcile_every_s = 0.05
+    limits = replace(bench.engine.trader.limits, max_funds_age=timedelta(seconds=0.3))
+    bench.engine.trader.limits = limits
+
+    async def test(stop: asyncio.Event) -> None:
+        monkeypatch.setattr(bench.venue, "account", unreadable)
+        await until(lambda: bool(bench.engine.trader.restrictions), "the restriction")
+        assert modes() == ["balance"]
+        bench.engine.on_quotes([bench.quote("BTC/USD", "20000")])
+        await until(lambda: "trading is" in bench.engine.watched["BTC/USD"].explained, "the reason")
+        assert bench.venue.submitted == []
+        monkeypatch.undo()
+        await until(lambda: modes() == [], "the end of it")
+        await until(lambda: bool(bench.venue.submitted), "the base order")
+        bench.tell()
 
     living(bench, test)

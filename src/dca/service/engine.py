@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from dca.domain.errors import DcaError, IllegalTransition, StoreError, VenueError
@@ -16,6 +17,7 @@ from dca.domain.order import Side, TradeUpdate
 from dca.domain.record import Heartbeat
 from dca.ports import Broker, Clock, Link, MarketFeed, Store, T, TradeFeed, Tx
 from dca.service import funds
+from dca.service.anomaly import Lookout
 from dca.service.brief import Brief, read_brief
 from dca.service.catchup import CatchUp
 from dca.service.lease import Holding
@@ -50,7 +52,8 @@ class Engine:
     lives with half its streams is worse than one that is restarted.
 
     `deliver` sends what people should be told; it is called in a thread, soon after something
-    happened. `identity` names this process in its heartbeat. `in_thread` None: in a thread of its own
+    happened. `identity` names this process in its heartbeat. `lookout` looks for what only shows over
+    time. `in_thread` None: in a thread of its own
     pool; a simulation has no threads.
     """
 
@@ -66,6 +69,7 @@ class Engine:
     reconcile_every_s: float
     identity: str = ""
     deliver: Callable[[], None] = lambda: None
+    lookout: Lookout | None = None
     in_thread: InThread | None = None
     poll_s: float = POLL_S
     beat_s: float = BEAT_S
@@ -80,6 +84,7 @@ class Engine:
         self._generation = 0
         self._caught_up = -1
         self._account_blocked = False
+        self._funds_at = self.clock.now()
         self._revision: Mapping[int, Revision] = {}
         self._reconcile = asyncio.Event()
         self._reconcile.set()
@@ -108,6 +113,8 @@ class Engine:
             self._refresh_instruments(),
             self._tell(),
         ]
+        if self.lookout is not None:
+            parts.append(self._look_out(self.lookout))
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(part) for part in parts]
         stopping = asyncio.ensure_future(stop.wait())
         try:
@@ -373,6 +380,8 @@ class Engine:
         log.debug("trades_link", extra={"link": str(link), "reason": why})
         if link is Link.UP:
             self._reconcile.set()
+            if self.lookout is not None:
+                self.lookout.guard.knock()
 
     # Timers
 
@@ -388,6 +397,9 @@ class Engine:
                 await self._call(self.catch_up.everything)
                 account = await self._call(lambda: funds.refresh(self.store, self.broker, self.clock))
                 self._account_blocked = account.blocked
+                self._funds_at = self.clock.now()
+                if self.lookout is not None:
+                    await self._call(self.lookout.guard.reconciled)
                 await self._reload(by_hand=True)
             except (VenueError, StoreError) as error:
                 log.warning("catch_up_failed", extra={"error": str(error)})
@@ -408,6 +420,7 @@ class Engine:
             try:
                 revision, restrictions = await self._call(lambda: self.store.read(_what_changed))
                 self.trader.restrictions = restrictions
+                await self._mind_the_balance(restrictions)
                 if revision != self._revision:
                     await self._reload()
                 await self._call(lambda: self._verdicts.write(self.store))
@@ -416,6 +429,13 @@ class Engine:
                 continue
             for quote in list(self.board.values()):
                 self._consider(quote)
+
+    async def _mind_the_balance(self, restrictions: Sequence[Restriction]) -> None:
+        """Everybody sees that nothing is bought while the balance cannot be read, and when that is over."""
+        longest = self.trader.limits.max_funds_age
+        unknown = longest is not None and self.clock.now() - self._funds_at > longest
+        if unknown != any(one.source == funds.SOURCE for one in restrictions):
+            await self._call(lambda: funds.tell_known(self.store, self.clock, not unknown))
 
     async def _reload(self, *, by_hand: bool = False) -> None:
         """What is held in memory is what the database says, wherever that changed."""
@@ -436,6 +456,8 @@ class Engine:
             else:
                 # A job that is under way reads the rows anew when it is done.
                 log.debug("reload_left_to_job", extra={"asset_id": asset_id})
+        briefs_held = (watched.brief for watched in self.watched.values())
+        self.trader.assets = {one.situation.asset.id: one.situation.asset for one in briefs_held}
 
     def _drop_missing(self) -> None:
         for watched in list(self.watched.values()):
@@ -473,9 +495,20 @@ class Engine:
     async def _write_beat(self, beat: Heartbeat) -> None:
         await self._call(lambda: self.lease.renew(beat))
 
+    async def _look_out(self, lookout: Lookout) -> None:
+        """Away from quotes and heartbeat: it asks the database, at times the venue."""
+        while True:
+            await asyncio.sleep(self.beat_s)
+            symbols = sorted(self.watched)
+            try:
+                await self._call(partial(lookout.look, symbols))
+            except (VenueError, StoreError) as error:
+                log.warning("looked_in_vain", extra={"error": str(error)})
+
     def _detail(self) -> dict[str, Any]:
         return {
             **self._vitals.fields(),
+            "breakers": {} if self.lookout is None else self.lookout.guard.states(),
             "entries_blocked": self.entries_blocked(),
             "assets": {symbol: watched.explained for symbol, watched in sorted(self.watched.items())},
         }

@@ -9,13 +9,18 @@ from decimal import Decimal
 from dca.domain.account import Funds, Stake
 from dca.domain.asset import Asset
 from dca.domain.errors import StaleWrite
+from dca.domain.mode import Mode, Restriction
 from dca.domain.money import ZERO, percent
 from dca.domain.order import Intent
 from dca.domain.position import fold
+from dca.domain.record import Event
 from dca.ports import Account, Broker, Clock, Store, Tx
 from dca.risk.review import Limits
 from dca.risk.stakes import AtStake, day_begins, drawdown_pct, free_funds, promised
 from dca.strategy.ladder import rest
+
+SOURCE = "balance"
+"""The source of the restriction while the balance is not known."""
 
 
 def refresh(store: Store, broker: Broker, clock: Clock) -> Account:
@@ -55,6 +60,23 @@ def _funds(account: Account, read_at: datetime, before: Funds | None) -> Funds:
     if before.peak_equity < account.equity:
         return now
     return replace(now, peak_equity=before.peak_equity, peak_at=before.peak_at)
+
+
+def tell_known(store: Store, clock: Clock, known: bool) -> None:
+    """Trading is reduced to sales while the balance is not known, and not any longer."""
+    now = clock.now()
+    reason = "the balance cannot be read" if not known else "the balance is read again"
+
+    def write(tx: Tx) -> None:
+        if known:
+            tx.drop_mode(SOURCE)
+        else:
+            wish = Restriction(source=SOURCE, mode=Mode.REDUCE_ONLY, reason=reason, since=now)
+            tx.put_mode(wish)
+        name = "balance_known" if known else "balance_unknown"
+        tx.add_event(Event(name=name, at=now, reason=reason))
+
+    store.write(write)
 
 
 def forget_peak(store: Store, clock: Clock) -> Funds | None:
