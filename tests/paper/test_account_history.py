@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal as D
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,6 +203,25 @@ def busy() -> Bench:
         made.place(type="market", qty="0.001")
         made.clock.forward(hours=12)
     return made
+
+
+def test_transfers_are_listed_unless_they_shall_not_be(tmp_path: Path) -> None:
+    made = bench(state_file=tmp_path / "state")
+    made.control.deposit("USD", D("25.5"))
+    made.control.deposit("USD", D("-5"))
+    made.control.deposit("ETH", D(2))
+    made.control.deposit("USD", D("-17"), listed=False)
+    made.exchange.log.close()
+    again = Bench(config(state_file=tmp_path / "state"))
+    again.exchange.log.close()
+    for each in (made, again):
+        listed = activities(each, direction="asc")
+        moved = [(one["activity_type"], one["net_amount"], one.get("qty")) for one in listed]
+        assert moved == [("CSD", "25.5", None), ("CSW", "-5", None), ("JNLS", "0", "2")]
+        assert len({one["id"] for one in listed}) == 3
+        assert each.control.ledger()["cash"] == "10003.5"
+    assert activities(made, "CSW") == activities(made, activity_types="CSW") == [listed[1]]
+    assert activities(made, category="trade_activity") == []
 
 
 def test_activities_come_newest_first_and_page_by_page(busy: Bench) -> None:

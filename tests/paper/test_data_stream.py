@@ -109,7 +109,51 @@ def test_msgpack_is_spoken_where_the_handshake_asked_for_it(venue: tuple[Running
         frame = socket.recv(timeout=10)
         (quote,) = msgpack.unpackb(frame, timestamp=3)
         assert quote["t"] == datetime(2023, 3, 9, 12, 0, tzinfo=UTC) and quote["bp"] == 60000
-        assert next(iter(quote)) == "T"
+
+
+def test_every_message_begins_with_its_kind(venue: tuple[Running, Http]) -> None:
+    """The Go client reads `T` first and depends on it."""
+    with connect(venue[0].data_url, additional_headers={"Content-Type": "application/msgpack"}) as socket:
+        client = Client(socket, packed=True)
+        first = [client.hear()]
+        client.say(AUTH)
+        first += [client.hear(), client.subscribe(quotes=["*"], orderbooks=["*"])]
+        client.say({"action": "dance"})
+        first.append(client.hear())
+        venue[0].control.quote("BTC/USD", "60000", "60010")
+        first.append(client.hear())
+    messages = [message for frame in first for message in frame]
+    assert [message["T"] for message in messages] == [
+        *("success", "success", "subscription", "error"),
+        *("q", "o"),
+    ]
+    assert {next(iter(message)) for message in messages} == {"T"}
+
+
+@pytest.mark.parametrize("query", ["", "?exchanges=CBSE"])
+def test_the_older_path_leads_there_too(venue: tuple[Running, Http], query: str) -> None:
+    url = venue[0].data_url.replace("/v1beta3/crypto/us", "/v1beta2/crypto")
+    with connect(url + query) as socket:
+        client = Client(socket)
+        assert client.hear() == CONNECTED
+        client.say(AUTH)
+        assert client.hear() == AUTHENTICATED
+        client.subscribe(quotes=["BTC/USD"])
+        venue[0].control.quote("BTC/USD", "60000", "60010")
+        assert client.hear()[0]["S"] == "BTC/USD"
+
+
+@pytest.mark.parametrize(("offer", "agreed"), [("deflate", True), (None, False)])
+def test_frames_are_compressed_for_clients_that_offer_it(
+    venue: tuple[Running, Http], offer: str | None, agreed: bool
+) -> None:
+    with connect(venue[0].data_url, additional_headers=KEYS, compression=offer) as socket:
+        chosen = socket.response.headers.get("Sec-WebSocket-Extensions", "")
+        assert ("permessage-deflate" in chosen) is agreed
+        client = Client(socket)
+        assert [client.hear(), client.hear()] == [CONNECTED, AUTHENTICATED]
+        assert client.subscribe(quotes=["*"]) == [NOTHING | {"quotes": ["*"]}]
+        assert socket.ping().wait(10)
 
 
 def test_keys_in_the_handshake_are_enough(venue: tuple[Running, Http]) -> None:

@@ -64,6 +64,10 @@ def test_market_data_needs_no_keys_but_refuses_wrong_ones(venue: tuple[Running, 
         ("/v2/nothing", 404),
         ("/v2/orders?status=all&nested=True&unknown=1&after=2023-01-01T00:00:00%2B00:00", 200),
         ("/v1beta3/crypto/us/latest/quotes?symbols=BTCUSD", 400),
+        ("/v1beta3/crypto/mars/latest/quotes?symbols=BTC/USD", 400),
+        ("/v1beta2/crypto/latest/quotes?symbols=BTC%2FUSD", 200),
+        ("//v1beta2/crypto/bars?symbols=BTC/USD&timeframe=1Min", 200),
+        ("/v1beta2/crypto/snapshots?symbols=BTC/USD,ETH/USD", 200),
     ],
 )
 def test_a_path_leads_somewhere(venue: tuple[Running, Http], path: str, status: int) -> None:

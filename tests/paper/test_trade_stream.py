@@ -77,6 +77,16 @@ def test_msgpack_is_spoken_where_the_handshake_asked_for_it(venue: tuple[Running
         assert msgpack.unpackb(socket.recv(timeout=10)) == WELCOME
 
 
+def test_a_client_may_send_binary_frames_and_fragments(venue: tuple[Running, Http]) -> None:
+    whole = json.dumps(LEGACY)
+    with connect(venue[0].trade_url) as socket:
+        socket.send([whole[:20], whole[20:], ""])
+        assert hear(socket) == WELCOME
+        socket.send(json.dumps(LISTEN).encode())
+        assert hear(socket)["stream"] == "listening"
+        assert socket.ping().wait(10)
+
+
 def test_the_events_of_an_order_come_in_order(venue: tuple[Running, Http]) -> None:
     exchange, http = venue
     with listener(exchange) as socket:

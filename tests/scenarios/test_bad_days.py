@@ -43,7 +43,7 @@ class TestTheClock:
             assert "clock: 300" in doctor.stdout, doctor.stdout
             run.stop_streamer()
             run.start_streamer(MAX_QUOTE_AGE_S="600")
-            today.fault(method="POST", path="/v2/orders", answer=504, reached=True, times=1)
+            today.fault(method="POST", path="/v2/orders", effect=504, reached=True, times=1)
             order = today.resting()
             assert not passed(today, "order_manager").planned, "it is neither lost nor stale"
             today.hold(on=False)

@@ -11,7 +11,7 @@ from dca.apps.world import SCRIPTS, SOURCE
 
 KEYS = "APCA_API_KEY_ID=canary-key\nAPCA_API_SECRET_KEY=canary-secret\n"
 GOOD = f"{KEYS}APCA_API_BASE_URL=http://127.0.0.1:9\n"
-LIVE = f"{KEYS}APCA_API_BASE_URL=https://api.alpaca.markets\nLIVE_TRADING=armed\n"
+LIVE = f"{KEYS}APCA_API_BASE_URL=https://api.alpaca.markets\nLIVE_TRADING=armed\nLIVE_ACCOUNT=1\n"
 PROGRAMS = {
     "main_app": [str(SOURCE / "main_app.py")],
     "order_manager": [str(SCRIPTS / "order_manager.py")],

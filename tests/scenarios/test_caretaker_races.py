@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from build import T0, rules
 from caretakers import GRACE_S, SYMBOL, Bot, Venue, sim
-from lives import violations
 from market import RULES, Market, offline
+from settled import violations
 
 from dca.adapters.clock import ManualClock
 from dca.adapters.db.store import SqlStore

@@ -1,70 +1,52 @@
-"""Killed at every boundary, and in the middle of recorded days: nothing doubled, nothing lost."""
+"""Real processes killed at every boundary of a base order, and at some of what else there is: nothing is
+doubled, nothing is lost, and nobody is needed. `dca prove sweep` does it at all of them."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-from market import QUICK, RULES, Market, offline, until
+import databases
 
-from dca.apps.demo import RULES as DEMO_RULES
-from dca.apps.judge import Books
-from dca.apps.offline import Offline
-from dca.apps.reckoning import reckon, settle
+from dca.prove.crash import sweeping
+from dca.prove.crash_scripts import SCRIPTS, Script
 
-BOUNDARIES = [
-    "before_journal:1",
-    "after_journal:1",
-    "before_submit:2",
-    "after_submit:1",
-    "after_submit:3",
-    "before_record:1",
-    "before_record:4",
-    "after_record:2",
-    "after_record:7",
-]
+MOST = 2
+"""Of a boundary that is crossed again and again, the first so many."""
+AT_ONCE = 2
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-def test_killed_at_a_boundary_the_cycle_is_finished_by_the_next_process(
-    boundary: str, database_url: str, tmp_path: Path
+ON_MARIADB = {
+    "take_profit": {"after_pipeline.place", "after_submit", "before_recorder.record"},
+    "stuck_sell": {"after_cancel", "after_pipeline.place"},
+    "missed_fill": {"after_executions", "before_recorder.record"},
+}
+
+
+def script(name: str) -> Script:
+    (found,) = (one for one in SCRIPTS if one.name == name)
+    return found
+
+
+def test_killed_at_every_boundary_of_a_base_order_the_next_process_mends_it(
+    sqlite_template: databases.SqliteTemplate, tmp_path: Path
 ) -> None:
-    with offline(tmp_path, database_url=database_url) as run:
-        run.add_asset("BTC/USD", RULES)
-        market = Market(run)
-        market.price("20000")
-        run.start_streamer(CRASH_AT=boundary)
-        market.whole_cycle()
-        report = market.holds()
-        assert market.deaths == [-9], "the boundary must have been crossed, once"
-        assert report["cycles_completed"] == 1
-        assert run.stop_streamer() == 0
+    urls = [sqlite_template.database(tmp_path) for _ in range(AT_ONCE)]
+    with sweeping("sqlite", urls, tmp_path / "lives") as sweep:
+        line = sweep.script(script("base"), lambda point: point.ordinal <= MOST)
+    assert line.complaints == ()
+    assert line.holds
+    assert len(line.results) > 30
 
 
-def test_killed_again_and_again_while_recorded_days_are_traded(database_url: str, tmp_path: Path) -> None:
-    run = Offline(
-        folder=tmp_path,
-        start=datetime(2023, 3, 9, 12, tzinfo=UTC),
-        end=datetime(2023, 3, 11, 6, tzinfo=UTC),
-        speed=6000.0,
-        database_url=database_url,
-        extra={"GRACE_S": QUICK["GRACE_S"]},
-    )
-    with run:
-        run.add_asset("BTC/USD", DEMO_RULES)
-        run.start_streamer()
-        for moment in (0.15, 0.4, 0.6, 0.8):
-            until(f"{moment:.0%} is played", lambda: _played(run) >= moment)  # noqa: B023
-            run.kill_streamer()
-            run.start_streamer()
-        until("the replay has ended", lambda: run.control("status")["replay"]["ended"])
-        settle(run)
-        report = reckon(run)
-        assert report["violations"] == []
-        assert report["unexplained"] == "0.00"
-        assert report["orders"]["safety"]["filled"] >= 3
-        assert Books.read(run.store).fills
-        assert run.stop_streamer() == 0
-
-
-def _played(run: Offline) -> float:
-    return float(run.control("status")["replay"]["progress"])
+def test_killed_on_mariadb_too(
+    mariadb_template: databases.MariadbTemplate, mariadb_url: str, tmp_path: Path
+) -> None:
+    with (
+        mariadb_template.database() as another,
+        sweeping("mariadb", [mariadb_url, another], tmp_path / "lives") as sweep,
+    ):
+        for name, boundaries in ON_MARIADB.items():
+            line = sweep.script(
+                script(name),
+                lambda point: point.boundary in boundaries and point.ordinal == 1,  # noqa: B023
+            )
+            assert line.complaints == ()
+            assert len(line.results) == line.recovered == len(boundaries)

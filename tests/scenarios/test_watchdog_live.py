@@ -165,14 +165,14 @@ def test_a_mute_stream_and_a_venue_that_is_away_are_told_apart(run: Offline) -> 
     run.start_streamer()
     market.bought()
     watchdog = watchdog_of(run, silent_s=1.0, slack_s=0.5, watch_s=0.5)
-    run.control("faults", {"stream": "quotes", "mute": True})
+    run.control("faults", {"stream": "quotes", "effect": "mute"})
     _settled(1.5)
     assert planned(run, watchdog) == [], "the market has not moved"
     (beat,) = [one for one in run.store.read(lambda tx: tx.heartbeats()) if one.name == "streamer"]
     assert set(beat.detail) >= RELIED_ON
     market.price("20001")
     until("the mute stream is seen", lambda: wants(run, watchdog, "restart", "no quote reaches it"))
-    run.control("faults", {"method": "GET", "path": "/", "answer": "503"})
+    run.control("faults", {"method": "GET", "path": "/", "effect": "503"})
     until("the venue is missed", lambda: wants(run, watchdog, "tell", "the venue cannot be reached"))
 
 

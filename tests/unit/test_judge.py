@@ -64,7 +64,7 @@ def test_sound_books_have_no_violation_and_everything_was_checked() -> None:
     verdict = judge.judge(venue(), books(), {"BTC/USD": BTC})
     assert verdict.violations == []
     assert set(verdict.checks) == {
-        judge.ONE_REQUEST, judge.JOURNALED, judge.NOT_IN_FLIGHT, judge.POSITION, judge.SPEND,
+        judge.ONE_ORDER, judge.JOURNALED, judge.NOT_IN_FLIGHT, judge.POSITION, judge.SPEND,
         judge.ONE_ENTRY, judge.EXACTLY_ONCE, judge.FOLDED, judge.ONE_LIFE, judge.OWN_COINS,
     }  # fmt: skip
 
@@ -76,7 +76,7 @@ STRANGE = request(intent("safety", 9))
 @pytest.mark.parametrize(
     ("log", "written", "name"),
     [
-        (venue(requests=[request(BASE), request(BASE), request(EXIT)]), books(), judge.ONE_REQUEST),
+        (venue(requests=[request(BASE), request(BASE), request(EXIT)]), books(), judge.ONE_ORDER),
         (venue(requests=[request(BASE), STRANGE]), books(), judge.JOURNALED),
         (venue(requests=[request(BASE, qty=D("0.002")), request(EXIT)]), books(), judge.JOURNALED),
         (venue(requests=[request(BASE, limit=D(1)), request(EXIT)]), books(), judge.JOURNALED),

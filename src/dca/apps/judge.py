@@ -88,7 +88,7 @@ class Verdict:
             self.violations.append(f"{invariant}: {what if isinstance(what, str) else what()}")
 
 
-ONE_REQUEST = "no key reaches the venue twice"
+ONE_ORDER = "no key makes two orders at the venue"
 JOURNALED = "every order at the venue was in the journal before, with the same body"
 NOT_IN_FLIGHT = "after quiet nothing is in flight"
 POSITION = "the position folded from fills is the venue's"
@@ -115,8 +115,8 @@ def judge(venue: VenueLog, books: Books, instruments: dict[str, Instrument]) -> 
 
 def _requests(verdict: Verdict, venue: VenueLog, books: Books) -> None:
     journal = {order.key: order for order in books.orders}
-    for key, times in Counter(request.key for request in venue.requests).items():
-        verdict.expect(ONE_REQUEST, times == 1, f"{key} came {times} times")
+    for key, times in Counter(request.key for request in venue.requests if request.accepted).items():
+        verdict.expect(ONE_ORDER, times == 1, f"{key} was taken {times} times")
     for request in venue.requests:
         order = journal.get(request.key)
         if order is None:

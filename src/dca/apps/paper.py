@@ -9,19 +9,23 @@ from datetime import UTC, datetime
 from dca import settings as env
 from dca.adapters.clock import clock_at
 from dca.domain.errors import ConfigError
-from dca.paper.config import Clock, PaperConfig, Source
+from dca.paper.config import Clock, PaperConfig, Source, Switches
+from dca.paper.fault_tables import read_file
 from dca.paper.prices import Replay, Walk
 from dca.paper.serve import serve as serve_exchange
 
 
 def serve(options: argparse.Namespace) -> None:
     """The exchange served until SIGINT or SIGTERM; its first line of output tells the port."""
+    faults, switches = ((), Switches()) if options.faults is None else read_file(options.faults)
     config = PaperConfig(
         port=options.port,
         cash=options.cash,
         seed=options.seed,
         sources=_sources(options),
         state_file=options.state,
+        switches=switches,
+        faults=faults,
     )
     asyncio.run(_until_stopped(config))
 

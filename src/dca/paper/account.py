@@ -61,6 +61,7 @@ class Account:
                 "options_trading_level": 3,
                 "admin_configurations": {},
                 "user_configurations": None,
+                **self.exchange.flags,
             }
         )
 
@@ -153,11 +154,13 @@ class Account:
             self.orders.finish(tuple(self.exchange.open))
         results: list[Json] = []
         effects: list[Callable[[], None]] = []
+        placed: list[str] = []
         for symbol, held in tuple(self.exchange.ledger.coins.items()):
             result: Json = {"symbol": compact(symbol), "status": 200}
             try:
                 answer = self._closed(symbol, held.qty)
                 result["body"] = answer.body
+                placed += answer.placed
                 if answer.after is not None:
                     effects.append(answer.after)
             except Refusal as refusal:
@@ -168,7 +171,7 @@ class Account:
             for effect in effects:
                 effect()
 
-        return Answer(results, 207, work)
+        return Answer(results, 207, work, placed=tuple(placed))
 
 
 _ZEROS = (

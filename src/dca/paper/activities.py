@@ -1,15 +1,16 @@
-"""The account's history: executions, and the fees that were taken from them."""
+"""The account's history: executions, the fees that were taken from them, and transfers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import NAMESPACE_OID, uuid5
 
 from dca.domain.market import compact
 from dca.domain.money import plain
 from dca.domain.order import Side
 from dca.paper.exchange import Exchange
 from dca.paper.gate import Answer, Call
-from dca.paper.ledger import Execution
+from dca.paper.ledger import Deposit, Execution
 from dca.paper.refusals import bad_body
 from dca.paper.trading import limit_of
 from dca.paper.wire import Json, instant, stamp
@@ -49,8 +50,48 @@ class Activity:
         return _fee(self) if self.is_fee else _fill(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A line of the history about dollars or coins that came or went. `place` is that among all of them."""
+
+    deposit: Deposit
+    place: int
+    order_id: str = ""
+
+    @property
+    def at(self) -> datetime:
+        return self.deposit.at
+
+    @property
+    def type(self) -> str:
+        if self.deposit.asset != "USD":
+            return "JNLS"
+        return "CSD" if self.deposit.amount > 0 else "CSW"
+
+    @property
+    def id(self) -> str:
+        return _name(self.at, str(uuid5(NAMESPACE_OID, f"transfer/{self.place}")))
+
+    def wire(self) -> Json:
+        amount, in_dollars = plain(self.deposit.amount), self.deposit.asset == "USD"
+        coins = {} if in_dollars else {"symbol": compact(self.deposit.asset), "qty": amount}
+        return {
+            "activity_type": self.type,
+            "id": self.id,
+            "date": self.at.date().isoformat(),
+            "created_at": stamp(self.at),
+            "net_amount": amount if in_dollars else "0",
+            "description": "",
+            "status": "executed",
+            **coins,
+        }
+
+
 def _day(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+Line = Activity | Transfer
 
 
 class Activities:
@@ -61,20 +102,25 @@ class Activities:
 
     def listing(self, call: Call) -> Answer:
         types = call.path.get("type") or call.query.get("activity_types")
-        found = [item for item in self._known() if _wanted(item, types, call.query)]
+        transfers = (Transfer(one, place) for place, one in enumerate(self.exchange.transfers))
+        known: list[Line] = [*self._known(), *transfers]
+        found = [item for item in known if _wanted(item, types, call.query)]
         found.sort(key=lambda item: item.at)
         if call.query.get("direction", "desc") != "asc":
             found.reverse()
         return Answer([item.wire() for item in _page(found, call.query)])
 
     def _known(self) -> Iterator[Activity]:
+        now = self.exchange.clock.now()
         for executed in self.exchange.executions:
             yield Activity(executed, is_fee=False)
-            if self.exchange.switches.fees_listed_at_once or self._day_over(executed.at):
+            if self.fee_listed_at(executed) <= now:
                 yield Activity(executed, is_fee=True)
 
-    def _day_over(self, at: datetime) -> bool:
-        return self.exchange.clock.now() >= _day(at) + timedelta(days=1)
+    def fee_listed_at(self, executed: Execution) -> datetime:
+        """From when on the history shows what the execution cost."""
+        at_once = self.exchange.switches.fees_listed_at_once
+        return executed.at if at_once else _day(executed.at) + timedelta(days=1)
 
 
 def _fill(item: Activity) -> Json:
@@ -120,7 +166,7 @@ def _name(at: datetime, name: str) -> str:
     return f"{utc:%Y%m%d%H%M%S}{utc.microsecond // 1000:03d}::{name}"
 
 
-def _wanted(item: Activity, types: str | None, query: Mapping[str, str]) -> bool:
+def _wanted(item: Line, types: str | None, query: Mapping[str, str]) -> bool:
     if types and item.type not in types.split(","):
         return False
     category = query.get("category")
@@ -141,7 +187,7 @@ def _in_time(at: datetime, query: Mapping[str, str]) -> bool:
         raise bad_body("invalid date, after or until") from error
 
 
-def _page(found: list[Activity], query: Mapping[str, str]) -> list[Activity]:
+def _page(found: list[Line], query: Mapping[str, str]) -> list[Line]:
     """`page_token` is the id of the last item the client has. A whole `date` is never cut."""
     token = query.get("page_token")
     if token:

@@ -17,18 +17,22 @@ from dca.paper.config import Clock, PaperConfig, Source, Tape
 from dca.paper.control import Control, ControlApi
 from dca.paper.data import Data
 from dca.paper.data_stream import DataStream
+from dca.paper.events import Events
 from dca.paper.exchange import Exchange, Update
+from dca.paper.fates import Fates
 from dca.paper.faults import Faults
 from dca.paper.gate import Access, Answer, Budget, Call, Gate, Handler
-from dca.paper.log import open_log
+from dca.paper.log import Log, open_log
 from dca.paper.market import Market
 from dca.paper.player import Player
 from dca.paper.portfolio import Portfolio
-from dca.paper.refusals import not_found
+from dca.paper.refusals import Refusal, not_found
 from dca.paper.trade_stream import TradeStream
 from dca.paper.trading import Orders
 
 Table = list[tuple[str, str, Handler]]
+OLDER = "/v1beta2/crypto"
+"""Where clients of before 2023, and ccxt to this day, look for market data. There is one location."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +60,32 @@ class Venue:
             log.close()
             raise
         self.market = Market(self.exchange.instruments)
-        self.faults = Faults()
+        self.faults = Faults(clock.monotonic, config.seed)
+        self.fates = Fates(self.exchange)
         self.trades = TradeStream(config, self.faults)
         self.quotes = DataStream(config, self.market, self.faults)
         self.player = Player(tapes, clock, self._play)
-        self.control = Control(self.exchange, self.player, self.faults, self._set, self._drop)
-        self.orders = Orders(self.exchange)
+        self.control = Control(self.exchange, self.player, self.faults, self.fates, self._set, self._drop)
+        self._injected(log)
+        self.orders = Orders(self.exchange, self.fates)
         self.account = Account(self.exchange, self.orders)
         self.activities = Activities(self.exchange)
+        self.events = Events(self.exchange, self.activities)
         self.portfolio = Portfolio(self.exchange, self.account.equity)
-        self.gate = Gate(self.exchange, self.faults, self.trades.drained)
+        self.gate = Gate(self.exchange, self.faults, self.fates, self.trades.drained)
         self.exchange.on_update = self._tell
         for quote in self.exchange.quotes.values():
             self.market.on_quote(quote)
         self.app = _tidy(self._application())
+
+    def _injected(self, log: Log) -> None:
+        """The faults it starts with are in force."""
+        try:
+            for fault in self.config.faults:
+                self.control.fault(fault)
+        except Refusal as refusal:
+            log.close()
+            raise ConfigError(f"a fault to start with: {refusal.body['message']}") from refusal
 
     def _play(self, quote: Quote) -> None:
         """After a restart the tape runs up to where the exchange had come without trading again."""
@@ -87,6 +103,7 @@ class Venue:
     def _drop(self) -> None:
         self.trades.drop()
         self.quotes.drop()
+        self.events.drop()
 
     def _tell(self, update: Update) -> None:
         self.trades.publish(update)
@@ -98,6 +115,7 @@ class Venue:
         """What happens by the passing of time has happened."""
         self.quotes.flush()
         self.exchange.expire(now)
+        self.events.look()
         self.portfolio.sample(now)
 
     def _application(self) -> ASGIApp:
@@ -117,7 +135,7 @@ class Venue:
                 for method, path, handler in table
             ]
         routes += [WebSocketRoute(path, self.trades) for path in ("/stream", "/stream/")]
-        routes.append(WebSocketRoute("/v1beta3/crypto/{loc}", self.quotes))
+        routes += [WebSocketRoute(path, self.quotes) for path in ("/v1beta3/crypto/{loc}", OLDER)]
         routes.append(Route("/{rest:path}", Endpoint(self.gate, _unknown, trading)))
         return Starlette(routes=routes, exception_handlers={Exception: _internal_error})
 
@@ -140,23 +158,27 @@ class Venue:
             ("GET", "/v2/account/activities/{type}", activities.listing),
             ("GET", "/v2/account/portfolio/history", self.portfolio.history),
             ("GET", "/v2/clock", account.clock),
+            ("GET", "/v2/events/trades", self.events.trades),
+            ("GET", "/v2beta1/events/trades", self.events.trades),
+            ("GET", "/v2beta1/events/activities", self.events.activities),
             ("GET", "/v2/assets", account.list_assets),
             ("GET", "/v2/assets/{symbol:path}", account.asset),
         ]
 
     def _data(self) -> Table:
         data = Data(self.exchange, self.market)
-        base = "/v1beta3/crypto/{loc}"
-        return [
-            ("GET", f"{base}/bars", data.bars),
-            ("GET", f"{base}/quotes", data.quotes),
-            ("GET", f"{base}/trades", data.trades),
-            ("GET", f"{base}/latest/quotes", data.latest_quotes),
-            ("GET", f"{base}/latest/trades", data.latest_trades),
-            ("GET", f"{base}/latest/bars", data.latest_bars),
-            ("GET", f"{base}/latest/orderbooks", data.latest_orderbooks),
-            ("GET", f"{base}/snapshots", data.snapshots),
-        ]
+        handlers = {
+            "bars": data.bars,
+            "quotes": data.quotes,
+            "trades": data.trades,
+            "latest/quotes": data.latest_quotes,
+            "latest/trades": data.latest_trades,
+            "latest/bars": data.latest_bars,
+            "latest/orderbooks": data.latest_orderbooks,
+            "snapshots": data.snapshots,
+        }
+        bases = ("/v1beta3/crypto/{loc}", OLDER)
+        return [("GET", f"{base}/{name}", found) for base in bases for name, found in handlers.items()]
 
     def _control(self) -> Table:
         control = ControlApi(self.control)
@@ -171,6 +193,8 @@ class Venue:
             ("POST", "/control/drop", control.drop),
             ("POST", "/control/hold", control.hold),
             ("POST", "/control/instrument", control.instrument),
+            ("POST", "/control/account", control.account),
+            ("POST", "/control/fees", control.fees),
             ("GET", "/control/faults", control.faults),
             ("POST", "/control/faults", control.add_fault),
             ("DELETE", "/control/faults", control.lift_faults),

@@ -7,7 +7,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
+from dca.domain.errors import ConfigError
 from dca.domain.market import Instrument, Quote
+from dca.paper.faults import Fault
 
 
 class Clock(Protocol):
@@ -93,6 +95,13 @@ class Switches:
     log_reads: bool = True
     """Requests that change nothing are logged too; an exchange that runs for weeks may do without."""
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError."""
+        if not 1 <= self.crypto_tier <= 8 or self.cancel_again_status not in (204, 422):
+            raise ConfigError("crypto_tier must be from 1 to 8, cancel_again_status 204 or 422")
+        if not 0 <= self.partial_rate <= 1 or not 0 <= self.event_before_response <= 1:
+            raise ConfigError("partial_rate and event_before_response must be from 0 to 1")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperConfig:
@@ -111,3 +120,5 @@ class PaperConfig:
     seed: int = 1
     switches: Switches = field(default_factory=Switches)
     state_file: Path | None = None
+    faults: tuple[Fault, ...] = ()
+    """In force from the start; see `faults.py`."""

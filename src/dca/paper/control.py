@@ -6,8 +6,11 @@ from decimal import Decimal
 from dca.domain.market import Quote
 from dca.domain.money import plain
 from dca.domain.order import Side
+from dca.paper.effects import REQUESTS, effect_of
 from dca.paper.exchange import Exchange
-from dca.paper.faults import Fault, Faults, fault_of
+from dca.paper.fates import Fates
+from dca.paper.fault_tables import fault_of
+from dca.paper.faults import Fault, Faults
 from dca.paper.gate import Answer, Call
 from dca.paper.player import Player
 from dca.paper.refusals import bad_body
@@ -22,12 +25,14 @@ class Control:
         exchange: Exchange,
         player: Player,
         faults: Faults,
+        fates: Fates,
         publish: Callable[[Quote], None],
         drop: Callable[[], None],
     ) -> None:
         self.exchange = exchange
         self.player = player
         self.faults = faults
+        self.fates = fates
         self._publish = publish
         self._drop = drop
 
@@ -79,9 +84,11 @@ class Control:
         """The venue canceled an order by itself."""
         self.exchange.cancel_unasked(self._order(order_id))
 
-    def deposit(self, asset: str, amount: Decimal) -> None:
-        """The account has more, or less, of `USD` or of a symbol's coins."""
-        self.exchange.deposit("USD" if asset == "USD" else self._symbol(asset), amount)
+    def deposit(self, asset: str, amount: Decimal, *, listed: bool = True) -> None:
+        """The account has more, or less, of `USD` or of a symbol's coins: a transfer in its history, or,
+        not `listed`, a change that nothing explains."""
+        symbol = "USD" if asset == "USD" else self._symbol(asset)
+        self.exchange.deposit(symbol, amount, listed=listed)
 
     def drop(self) -> None:
         """Both streams closed every connection; clients may come back at once."""
@@ -94,12 +101,13 @@ class Control:
         """
         self.exchange.hold(self._symbol(symbol), side, on=on)
 
-    def instrument(self, symbol: str, *, tradable: bool) -> None:
-        """The venue takes orders in the symbol, or refuses them. It ends with the process."""
-        self.exchange.set_tradable(self._symbol(symbol), tradable)
+    def change(self, name: str, given: Mapping[str, object]) -> None:
+        """The effect `fees`, `account` or `instrument` has happened. It ends with the process."""
+        self.fates.change(effect_of(name, REQUESTS[name], given))
 
     def fault(self, fault: Fault) -> None:
-        """Requests or frames that match are spoiled. It ends with the process."""
+        """What the fault matches is spoiled. It ends with the process."""
+        self.fates.check(fault)
         self.faults.add(fault)
 
     def _symbol(self, name: str) -> str:
@@ -155,10 +163,16 @@ class ControlApi:
         return Answer({})
 
     def instrument(self, call: Call) -> Answer:
-        tradable = call.body.get("tradable")
-        if not isinstance(tradable, bool):
-            raise bad_body("tradable must be true or false")
-        self.control.instrument(str(call.body.get("symbol")), tradable=tradable)
+        changes = {name: value for name, value in call.body.items() if name != "symbol"}
+        self.control.change("instrument", changes | {"asset": call.body.get("symbol")})
+        return Answer({})
+
+    def account(self, call: Call) -> Answer:
+        self.control.change("account", call.body)
+        return Answer({})
+
+    def fees(self, call: Call) -> Answer:
+        self.control.change("fees", call.body)
         return Answer({})
 
     def faults(self, call: Call) -> Answer:
@@ -173,10 +187,12 @@ class ControlApi:
         return self.faults(call)
 
     def deposit(self, call: Call) -> Answer:
-        amount = _amount(call.body, "amount")
+        amount, listed = _amount(call.body, "amount"), call.body.get("listed", True)
         if amount is None:
             raise bad_body("asset and amount are required")
-        self.control.deposit(str(call.body.get("asset", "USD")), amount)
+        if not isinstance(listed, bool):
+            raise bad_body("listed must be true or false")
+        self.control.deposit(str(call.body.get("asset", "USD")), amount, listed=listed)
         return Answer(self.control.ledger())
 
 

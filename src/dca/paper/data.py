@@ -13,11 +13,11 @@ from dca.paper.wire import Json, instant
 
 LOCATIONS = ("us", "us-1", "eu-1", "us-2", "bs-1")
 SYMBOL = re.compile(r"^[A-Z]+x?/[A-Z]+$")
-TIMEFRAME = re.compile(r"^(\d{1,2})(Min|T|Hour|H|Day|D|Week|W|Month|M)$")
+TIMEFRAME = re.compile(r"^(\d{1,2})((?i:Min|Hour|Day|Week|Month)|[THDWM])$")
 DEFAULT_LIMIT = 1000
 MAXIMUM_LIMIT = 10_000
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-_MINUTES = {"Min": 1, "T": 1, "Hour": 60, "H": 60, "Day": 1440, "D": 1440}
+_MINUTES = {"m": 1, "t": 1, "h": 60, "d": 1440, "w": 10_080}
 MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 
 Row = tuple[datetime, Json]
@@ -29,7 +29,7 @@ def invalid(message: str) -> Refusal:
 
 
 class Data:
-    """The handlers of `/v1beta3/crypto/{loc}`."""
+    """The handlers of `/v1beta3/crypto/{loc}`, and of the older path without a location."""
 
     def __init__(self, exchange: Exchange, market: Market) -> None:
         self.exchange = exchange
@@ -70,8 +70,9 @@ class Data:
 
     def _tapes(self, call: Call) -> Iterator[tuple[str, Tape]]:
         """The tapes of the symbols asked for; symbols that are not traded here are left out."""
-        if call.path["loc"] not in LOCATIONS:
-            raise invalid(f"invalid location: {call.path['loc']}")
+        location = call.path.get("loc", LOCATIONS[0])
+        if location not in LOCATIONS:
+            raise invalid(f"invalid location: {location}")
         named = [name for name in call.query.get("symbols", "").split(",") if name]
         if not named:
             raise invalid("symbols is required")
@@ -130,10 +131,10 @@ def _periods(timeframe: str) -> Callable[[datetime], datetime]:
     if parts is None or int(parts[1]) == 0:
         raise invalid(f"invalid timeframe: {timeframe}")
     size, unit = int(parts[1]), parts[2]
-    if unit in ("Month", "M"):
+    if unit == "M" or unit.lower() == "month":
         return lambda at: _month(at, size)
-    origin = MONDAY if unit in ("Week", "W") else EARLIEST
-    length = timedelta(minutes=size * _MINUTES[unit]) if unit in _MINUTES else timedelta(weeks=size)
+    letter = unit[0].lower()
+    origin, length = MONDAY if letter == "w" else EARLIEST, timedelta(minutes=size * _MINUTES[letter])
     return lambda at: at - (at - origin) % length
 
 

@@ -11,10 +11,11 @@ from starlette.websockets import WebSocket
 from dca.domain.market import Quote
 from dca.paper.config import PaperConfig
 from dca.paper.faults import Faults
-from dca.paper.gate import Channel
+from dca.paper.gate import Channel, heard, refused
 from dca.paper.ledger import Execution
 from dca.paper.market import Bar, Market, orderbook_wire, quote_wire
 from dca.paper.sessions import converse, wants_msgpack
+from dca.paper.sieve import Sieve
 from dca.paper.wire import Json, dumps, loads
 
 CHANNELS = ("trades", "quotes", "orderbooks", "bars", "updatedBars", "dailyBars")
@@ -31,6 +32,7 @@ ERRORS = {
     405: "symbol limit exceeded",
     406: "connection limit exceeded",
     407: "slow client",
+    409: "insufficient subscription",
     410: "invalid subscribe action for this feed",
 }
 
@@ -49,6 +51,8 @@ class DataStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
+        if await refused(websocket, heard(self.faults, "quotes", "connect")):
+            return
         await websocket.accept()
         session = DataSession(self, websocket)
         self.sessions.add(session)
@@ -90,7 +94,7 @@ class DataStream:
                 if message is None:
                     # Go clients insist that T is the first key.
                     message = {"T": kind, "S": symbol, **fields()}
-                session.pending.append(message)
+                session.pending += session.sieve.passed(message, channel, symbol)
 
     def flush(self) -> None:
         for session in self.sessions:
@@ -112,7 +116,12 @@ class DataSession:
         self.pending: list[Json] = []
         self.subscribed: dict[str, set[str]] = {channel: set() for channel in CHANNELS}
         self.channel = Channel(websocket, self.config.switches.frames_behind, stream.faults, "quotes")
+        self.sieve = Sieve(stream.faults, "quotes", self._send_late, self.channel.end)
         self._msgpack = wants_msgpack(websocket)
+
+    def _send_late(self, messages: list[Json]) -> None:
+        self.pending += messages
+        self.flush()
 
     def welcome(self, websocket: WebSocket) -> None:
         """The client is greeted; keys in the handshake's headers count as authentication."""
@@ -148,7 +157,11 @@ class DataSession:
         self._say(_error(404))
 
     def _authenticate(self, request: Json) -> None:
-        if self.authorized:
+        fault = self.channel.word("auth")
+        if fault is not None:
+            if fault.name != "hang":
+                self._leave(int(fault.name))
+        elif self.authorized:
             self._say(_error(403))
         elif (request.get("key"), request.get("secret")) != (self.config.key, self.config.secret):
             self._leave(402)
@@ -163,6 +176,11 @@ class DataSession:
         self.channel.end()
 
     def _subscribe(self, request: Json, *, adding: bool) -> None:
+        fault = self.channel.word("subscribe")
+        if fault is not None:
+            if fault.name != "hang":
+                self._say(_error(int(fault.name)))
+            return
         changed = {channel: set(symbols) for channel, symbols in self.subscribed.items()}
         for name, given in request.items():
             if name == "action":
@@ -208,4 +226,4 @@ def _check(channel: str, symbols: object) -> int | None:
 
 
 def _error(code: int) -> Json:
-    return {"T": "error", "code": code, "msg": ERRORS[code]}
+    return {"T": "error", "code": code, "msg": ERRORS.get(code, "internal error")}

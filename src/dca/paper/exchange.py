@@ -1,10 +1,11 @@
 """The exchange itself: takes orders, meets them with quotes, keeps the account."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from random import Random
+from typing import Any
 from uuid import UUID
 
 from dca.domain.errors import ConfigError
@@ -16,13 +17,16 @@ from dca.matching.fees import TIERS
 from dca.paper.admission import Desk, Ticket, admit, quantity, working_limit
 from dca.paper.assets import names
 from dca.paper.config import Clock, PaperConfig
+from dca.paper.fees import Fees
 from dca.paper.ledger import Deposit, Execution, Ledger
 from dca.paper.log import Change, Deposited, Held, Log, Quoted, Started
 from dca.paper.orders import PaperOrder, Status, expiry, from_row
-from dca.paper.refusals import bad_body, not_found, not_valid
+from dca.paper.refusals import bad_body, forbidden, not_found, not_valid
 from dca.paper.wire import Json, instant
 
 PRICE_STEP = Decimal("0.000000001")
+BLOCKS = ("account_blocked", "trading_blocked", "trade_suspended_by_user")
+"""Flags of an account that may not trade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,11 @@ class Exchange:
         self.books: dict[str, Book] = {symbol: Book() for symbol in self.instruments}
         self.quotes: dict[str, Quote] = {}
         self.held: set[tuple[str, Side]] = set()
+        self.flags: dict[str, bool | str] = {}
+        """What the account says of itself otherwise than usual; some of it forbids trading."""
+        self.fees: Fees | None = None
         self.executions: list[Execution] = []
+        self.transfers: list[Deposit] = []
         self.on_update: Callable[[Update], None] = _nothing
         self.runs = 0
         self.funded = False
@@ -86,7 +94,8 @@ class Exchange:
             self.born = self.born if self.runs else at
             self.runs = row["run"]
         elif kind == "deposit":
-            self._credit(Deposit(asset=row["asset"], amount=Decimal(row["amount"]), at=at))
+            amount, listed = Decimal(row["amount"]), bool(row.get("listed"))
+            self._credit(Deposit(asset=row["asset"], amount=amount, at=at, listed=listed))
         elif kind == "quote" and row["symbol"] in self.books:
             self.quotes[row["symbol"]] = Quote(row["symbol"], Decimal(row["bid"]), Decimal(row["ask"]), at)
         elif kind == "hold":
@@ -155,6 +164,8 @@ class Exchange:
         self.funded = True
         quote = self.quotes.get(deposit.asset)
         self.ledger.deposit(deposit, quote.bid if quote else None)
+        if deposit.listed:
+            self.transfers.append(deposit)
 
     def uuid(self) -> str:
         return str(UUID(int=self.random.getrandbits(128), version=4))
@@ -171,6 +182,7 @@ class Exchange:
 
         Raises Refusal.
         """
+        self._check_allowed()
         client_order_id = self._fresh_id(ticket.client_order_id)
         quote = self.quotes.get(ticket.symbol)
         limit = working_limit(ticket, quote)
@@ -205,8 +217,16 @@ class Exchange:
             raise bad_body("client_order_id must be unique")
         return given
 
-    def activate(self, order_id: str) -> None:
-        """The order is in the book and met the standing quote; the stream heard of every step."""
+    def _check_allowed(self) -> None:
+        blocked = [name for name in BLOCKS if self.flags.get(name)]
+        if self.flags.get("crypto_status", "ACTIVE") != "ACTIVE":
+            blocked.append("crypto_status")
+        if blocked:
+            raise forbidden(f"account is not allowed to trade: {', '.join(blocked)}")
+
+    def activate(self, order_id: str, *, resting: bool = False) -> None:
+        """The order is in the book and met the standing quote, unless it is to rest there first; the
+        stream heard of every step."""
         order = self.orders[order_id]
         if order.status is not Status.PENDING_NEW:
             return
@@ -214,7 +234,7 @@ class Exchange:
         self._apply(Change(now, "pending_new", (order,)))
         order = replace(order, status=Status.NEW, updated_at=now)
         self._apply(Change(now, "new", (order,)))
-        if self._is_held(order):
+        if resting or self._is_held(order):
             book = self.books[order.symbol]
             self.books[order.symbol] = book_of((*book.orders, order.working()))
             return
@@ -247,6 +267,11 @@ class Exchange:
         if self.orders[order_id].status is Status.PENDING_CANCEL:
             self._end(order_id, Status.CANCELED)
 
+    def reject(self, order_id: str) -> None:
+        """The order was accepted, and will not be worked all the same."""
+        if self.orders[order_id].status is Status.PENDING_NEW:
+            self._end(order_id, Status.REJECTED)
+
     def cancel_unasked(self, order_id: str) -> None:
         """The venue canceled an open order by itself, as its price bands do."""
         order = self.order(order_id)
@@ -266,6 +291,8 @@ class Exchange:
         ended = replace(order, status=status, updated_at=now)
         if status is Status.CANCELED:
             ended = replace(ended, canceled_at=now)
+        elif status is Status.REJECTED:
+            ended = replace(ended, failed_at=now)
         else:
             ended = replace(ended, expired_at=now)
         self._apply(Change(now, status.value, (ended,)))
@@ -276,6 +303,7 @@ class Exchange:
         The venue lets the two overlap for a moment, in which the old one may still fill; here the
         change is atomic. Its quantity counts from zero again, as at the venue.
         """
+        self._check_allowed()
         old, now = self.order(order_id), self.clock.now()
         new = replace(wanted, id=self.uuid(), replaces=old.id)
         admit(new, self.desk(old.symbol, leaving_out=old.id))
@@ -334,11 +362,13 @@ class Exchange:
 
     def _fill(self, executed: Match) -> None:
         order, now = self.orders[executed.order_id], self.clock.now()
+        if self.fees is not None:
+            executed = self.fees.charged(executed, self.terms.rates)
         cum_qty = order.filled_qty + executed.qty
         value = order.filled_qty * (order.filled_avg_price or ZERO) + executed.qty * executed.price
         full = cum_qty >= order.qty
         status = Status.FILLED if full else Status.PARTIALLY_FILLED
-        if order.status is Status.PENDING_CANCEL and not full:
+        if order.status in (Status.PENDING_CANCEL, Status.CANCELED) and not full:
             status = order.status
         filled = replace(
             order,
@@ -395,13 +425,19 @@ class Exchange:
             return book, ()
         return book_of(tuple(working for working in book.orders if working not in held)), held
 
-    def set_tradable(self, symbol: str, tradable: bool) -> None:
-        """The symbol's instrument says so, and new orders are refused unless it does."""
-        self.instruments[symbol] = replace(self.instruments[symbol], tradable=tradable)
+    def change_instrument(self, symbol: str, changes: Mapping[str, Any]) -> None:
+        """The symbol's instrument says so, and new orders are judged by it."""
+        self.instruments[symbol] = replace(self.instruments[symbol], **changes)
 
-    def deposit(self, asset: str, amount: Decimal) -> None:
-        """The account holds `amount` more (less, when negative) of USD or of a symbol's coins."""
-        deposit = Deposit(asset=asset, amount=amount, at=self.clock.now())
+    def set_fees(self, fees: Fees) -> None:
+        """Executions cost that from now on."""
+        rates = TIERS[self.switches.crypto_tier - 1]
+        self.fees, self.terms = fees, replace(self.terms, rates=fees.rates(rates))
+
+    def deposit(self, asset: str, amount: Decimal, *, listed: bool = False) -> None:
+        """The account holds `amount` more (less, when negative) of USD or of a symbol's coins. Its
+        history says so only when that is `listed`."""
+        deposit = Deposit(asset=asset, amount=amount, at=self.clock.now(), listed=listed)
         self.log.add(Deposited(deposit))
         self._credit(deposit)
 
@@ -422,6 +458,18 @@ class Exchange:
             rest = book_of((*rest.orders, replace(working, qty=working.qty - part, resting=resting)))
         executed = execution(replace(working, resting=True), part, price or working.limit, self.terms.rates)
         self._settle(order.symbol, rest, (executed,))
+
+    def fill_ended(self, order_id: str, qty: Decimal) -> None:
+        """An order executed `qty` although it had been canceled: the venue had not told in time."""
+        order = self.orders[order_id]
+        self._fill(execution(order.working(resting=True), qty, self.touch(order), self.terms.rates))
+
+    def touch(self, order: PaperOrder) -> Decimal:
+        """The price at which an order would execute now, its limit if the market is not there."""
+        quote, limit = self.quotes.get(order.symbol), order.working_limit
+        if quote is None:
+            return limit
+        return min(limit, quote.ask) if order.side is Side.BUY else max(limit, quote.bid)
 
     # Looking
 

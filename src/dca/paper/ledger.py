@@ -13,14 +13,18 @@ from dca.paper.wire import Json, instant, stamp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deposit:
-    """Money or coins put in, or taken out when negative. `asset` is USD or a symbol."""
+    """Money or coins put in, or taken out when negative. `asset` is USD or a symbol.
+
+    The account's history tells of it when it is `listed`.
+    """
 
     asset: str
     amount: Decimal
     at: datetime
+    listed: bool = False
 
     def row(self) -> Json:
-        return {"asset": self.asset, "amount": plain(self.amount)}
+        return {"asset": self.asset, "amount": plain(self.amount), "listed": self.listed}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,10 +103,22 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Changed:
+    """The account, its fees or an instrument became different. It is no state: a restart forgets it."""
+
+    what: str
+    values: Json
+    at: datetime
+
+    def row(self) -> Json:
+        return {"kind": "change", "at": stamp(self.at), "what": self.what, **self.values}
+
+
+@dataclass(frozen=True, slots=True)
 class Requested:
     """A request and its answer. `error` is the body of a refusal, None when it was accepted.
 
-    `fault` names the injected fault that kept the answer, or the request itself, from arriving.
+    `fault` names the injected faults that struck the request, its answer or its orders.
     """
 
     at: datetime

@@ -33,9 +33,10 @@ class Status(StrEnum):
     CANCELED = "canceled"
     EXPIRED = "expired"
     REPLACED = "replaced"
+    REJECTED = "rejected"
 
 
-OVER = frozenset({Status.FILLED, Status.CANCELED, Status.EXPIRED, Status.REPLACED})
+OVER = frozenset({Status.FILLED, Status.CANCELED, Status.EXPIRED, Status.REPLACED, Status.REJECTED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,7 @@ class PaperOrder:
     filled_at: datetime | None = None
     canceled_at: datetime | None = None
     expired_at: datetime | None = None
+    failed_at: datetime | None = None
     replaced_at: datetime | None = None
     cancel_requested_at: datetime | None = None
     replaced_by: str | None = None
@@ -117,7 +119,7 @@ def wire(order: PaperOrder, asset_id: str) -> Json:
         "expired_at": stamp_or_none(order.expired_at),
         "expires_at": stamp(order.expires_at),
         "canceled_at": stamp_or_none(order.canceled_at),
-        "failed_at": None,
+        "failed_at": stamp_or_none(order.failed_at),
         "replaced_at": stamp_or_none(order.replaced_at),
         "replaced_by": order.replaced_by,
         "replaces": order.replaces,

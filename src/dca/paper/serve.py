@@ -17,7 +17,7 @@ from dca.domain.order import Side
 from dca.paper.app import Venue
 from dca.paper.config import Clock, PaperConfig
 from dca.paper.control import Control
-from dca.paper.faults import fault_of
+from dca.paper.fault_tables import fault_of
 from dca.paper.gate import CUT
 from dca.paper.wire import Json, number
 
@@ -79,6 +79,7 @@ async def _serve_on(listener: socket.socket, venue: Venue, ready: Callable[[int]
     try:
         await asyncio.wait((player, serving), return_when=asyncio.FIRST_COMPLETED)
     finally:
+        venue.events.drop()
         server.should_exit = True
         player.cancel()
         await asyncio.gather(player, serving, return_exceptions=True)
@@ -184,8 +185,9 @@ class RemoteControl:
         known = None if side is None else Side(side)
         self.running.call(lambda control: control.hold(symbol, known, on=on))
 
-    def instrument(self, symbol: str, *, tradable: bool) -> None:
-        self.running.call(lambda control: control.instrument(symbol, tradable=tradable))
+    def change(self, name: str, **given: Any) -> None:
+        """As the body of POST /control/fees or /control/account; an instrument's symbol is its `asset`."""
+        self.running.call(lambda control: control.change(name, given))
 
     def fault(self, **wanted: Any) -> None:
         """As the body of POST /control/faults."""
@@ -197,8 +199,8 @@ class RemoteControl:
     def lift_faults(self) -> None:
         self.running.call(lambda control: control.faults.lift())
 
-    def deposit(self, asset: str, amount: Decimal | str) -> None:
-        self.running.call(lambda control: control.deposit(asset, number(amount)))
+    def deposit(self, asset: str, amount: Decimal | str, *, listed: bool = True) -> None:
+        self.running.call(lambda control: control.deposit(asset, number(amount), listed=listed))
 
 
 @contextmanager

@@ -47,4 +47,5 @@ async def _next(websocket: WebSocket) -> bytes | str | None:
 
 def wants_msgpack(websocket: WebSocket) -> bool:
     """The client chose msgpack when it connected."""
-    return websocket.headers.get("content-type") == "application/msgpack"
+    kind = websocket.headers.get("content-type", "").partition(";")[0]
+    return kind.strip().lower() == "application/msgpack"

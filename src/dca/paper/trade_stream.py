@@ -1,6 +1,7 @@
 """The trade-update stream: who listens, and what they hear."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import msgpack
@@ -14,8 +15,9 @@ from dca.paper.assets import asset_id
 from dca.paper.config import PaperConfig
 from dca.paper.exchange import Update
 from dca.paper.faults import Faults
-from dca.paper.gate import Channel
+from dca.paper.gate import Channel, heard, refused
 from dca.paper.sessions import converse, wants_msgpack
+from dca.paper.sieve import Sieve
 from dca.paper.wire import Json, dumps, loads, stamp, stamp_or_none
 
 STREAM = "trade_updates"
@@ -31,6 +33,8 @@ class TradeStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
+        if await refused(websocket, heard(self.faults, "trades", "connect")):
+            return
         limit = self.config.switches.trading_connections
         if limit and sum(session.authorized for session in self.sessions) >= limit:
             await websocket.send_denial_response(Response("too many connections", status_code=429))
@@ -49,7 +53,7 @@ class TradeStream:
         if listening:
             frame = {"stream": STREAM, "data": update_wire(update)}
             for session in listening:
-                session.say(frame, "event")
+                session.tell(frame, update)
 
     def drop(self) -> None:
         """Every connection closes."""
@@ -86,7 +90,17 @@ class TradeSession:
         self.authorized = False
         self.listening = False
         self.channel = Channel(websocket, config.switches.frames_behind, faults, "trades")
+        self.sieve = Sieve(faults, "trades", self._tell_all, self.channel.end)
         self._msgpack = wants_msgpack(websocket)
+
+    def tell(self, frame: Json, update: Update) -> None:
+        """The client hears of the update, as far as faults let it."""
+        order = update.order
+        self._tell_all(self.sieve.passed(frame, update.event, order.symbol, order.client_order_id))
+
+    def _tell_all(self, frames: Iterable[Json]) -> None:
+        for frame in frames:
+            self.say(frame, "event")
 
     def say(self, frame: Json, kind: str = "answer") -> None:
         if not self.channel.push(self._encoded(frame), kind):
@@ -122,12 +136,15 @@ class TradeSession:
             return None
 
     def _authenticate(self, request: Json) -> None:
+        fault = self.channel.word("auth")
+        if fault is not None and fault.name == "hang":
+            return
         given = request.get("data")
         if not isinstance(given, dict):
             given = {"key_id": request.get("key"), "secret_key": request.get("secret")}
         answer = {"action": "authenticate", "status": "authorized"}
         keys = (given.get("key_id"), given.get("secret_key"))
-        self.authorized = keys == (self.config.key, self.config.secret)
+        self.authorized = fault is None and keys == (self.config.key, self.config.secret)
         if not self.authorized:
             answer |= {"status": "unauthorized", "message": "access key verification failed"}
         self.say({"stream": "authorization", "data": answer})
@@ -135,7 +152,10 @@ class TradeSession:
             self.channel.end()
 
     def _listen(self, request: Json) -> None:
-        if not self.authorized:
+        fault = self.channel.word("listen")
+        if fault is not None and fault.name == "hang":
+            return
+        if fault is not None or not self.authorized:
             answer = {"action": "listen", "status": "unauthorized"}
             self.say({"stream": "authorization", "data": answer})
             return

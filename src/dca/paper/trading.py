@@ -1,6 +1,6 @@
 """The trading API's handlers for orders."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 
@@ -8,9 +8,10 @@ from dca.paper import orders
 from dca.paper.admission import client_id_of, ticket_of
 from dca.paper.assets import asset_id
 from dca.paper.exchange import Exchange
+from dca.paper.fates import Fates
 from dca.paper.gate import Answer, Call
 from dca.paper.orders import Kind, PaperOrder, Status, expiry
-from dca.paper.refusals import Refusal, bad_body, not_valid
+from dca.paper.refusals import Refusal, bad_body, not_found, not_valid
 from dca.paper.wire import Json, instant, number
 
 DEFAULT_LIMIT = 50
@@ -25,8 +26,9 @@ def order_wire(order: PaperOrder) -> Json:
 class Orders:
     """Placing, finding, replacing and canceling orders."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, fates: Fates) -> None:
         self.exchange = exchange
+        self.fates = fates
 
     def place(self, call: Call) -> Answer:
         return self.placed(call.body)
@@ -39,28 +41,34 @@ class Orders:
             raise not_valid(f'asset "{given}" not found') if given else bad_body("symbol is required")
         ticket = ticket_of(body, self.exchange.instruments[symbol], self.exchange.switches)
         order = self.exchange.place(ticket)
-        return Answer(order_wire(order), after=lambda: self.exchange.activate(order.id))
+        return Answer(order_wire(order), after=lambda: self.fates.placed(order.id), placed=(order.id,))
 
     def get(self, call: Call) -> Answer:
-        return Answer(order_wire(self.exchange.order(call.path["id"])))
+        return self._found(self.exchange.order(call.path["id"]), call.path["id"])
 
     def by_client_order_id(self, call: Call) -> Answer:
         name = call.query.get("client_order_id", "")
-        return Answer(order_wire(self.exchange.order_by_client_id(name)))
+        return self._found(self.exchange.order_by_client_id(name), name)
+
+    def _found(self, order: PaperOrder, name: str) -> Answer:
+        if self.fates.unseen(order.id):
+            raise not_found(f"order not found for {name}")
+        return Answer(order_wire(order))
 
     def listing(self, call: Call) -> Answer:
-        found = select(self.exchange, call.query)
+        found = select(self.exchange, call.query, self.fates.unseen)
         return Answer([order_wire(order) for order in found])
 
     def cancel(self, call: Call) -> Answer:
         order_id = call.path["id"]
         self.exchange.request_cancel(order_id)
-        return Answer(status=204, after=lambda: self.exchange.finish_cancel(order_id))
+        asked = (order_id,) if self.exchange.orders[order_id].open else ()
+        return Answer(status=204, after=lambda: self.finish((order_id,)), canceled=asked)
 
     def cancel_all(self, call: Call) -> Answer:
         results = self.cancel_each(tuple(self.exchange.open))
         done = [result["id"] for result in results if result["status"] == 200]
-        return Answer(results, 207, lambda: self.finish(done))
+        return Answer(results, 207, lambda: self.finish(done), canceled=tuple(done))
 
     def cancel_each(self, order_ids: Iterable[str]) -> list[Json]:
         """What became of each wish to cancel."""
@@ -75,7 +83,7 @@ class Orders:
 
     def finish(self, order_ids: Iterable[str]) -> None:
         for order_id in order_ids:
-            self.exchange.finish_cancel(order_id)
+            self.fates.canceled(order_id)
 
     def replace(self, call: Call) -> Answer:
         old = self.exchange.order(call.path["id"])
@@ -135,7 +143,7 @@ def _changed(old: PaperOrder, body: Json, *, fractions: bool) -> PaperOrder:
     )
 
 
-def select(exchange: Exchange, query: Mapping[str, str]) -> list[PaperOrder]:
+def select(exchange: Exchange, query: Mapping[str, str], unseen: Callable[[str], bool]) -> list[PaperOrder]:
     """The orders a listing asks for: by default the newest 50 that are open. Raises Refusal."""
     wanted = _Wanted(exchange, query)
     newest_first = query.get("direction", "desc") != "asc"
@@ -143,6 +151,7 @@ def select(exchange: Exchange, query: Mapping[str, str]) -> list[PaperOrder]:
         found = [order for order in exchange.open.values() if wanted(order)]
     else:
         found = [order for order in exchange.orders.values() if wanted(order)]
+    found = [order for order in found if not unseen(order.id)]
     # Both tables are in the order of submission, so equal times keep their order.
     found.sort(key=lambda order: order.created_at)
     if newest_first:

@@ -21,6 +21,7 @@ def _paper_commands(commands: Any) -> None:
     serving.add_argument("--cash", type=amount, default=Decimal(10_000), help="USD at the start")
     serving.add_argument("--seed", type=int, default=1, help="of the random walk and of partial fills")
     serving.add_argument("--state", type=Path, help="a file that keeps the account over restarts")
+    serving.add_argument("--faults", type=Path, help="a TOML file of faults to inject, and of switches")
     serving.add_argument("--replay", type=Path, help="a candle file to play as BTC/USD")
     serving.add_argument("--symbol", default="BTC/USD", help="the symbol that is played (default BTC/USD)")
     serving.add_argument("--start", help="first day of the replay, such as 2023-03-09")
