@@ -159,7 +159,7 @@ def test_the_commands_write_the_users_crontab_and_say_what_they_did(tab: Path, c
     mine = OTHERS[1]
     tab.write_bytes(mine)
     assert cli.main(["cron", "install"]) == 0
-    assert "cron runs 7 caretakers" in capsys.readouterr().out
+    assert "cron runs 8 caretakers" in capsys.readouterr().out
     with_ours = tab.read_bytes()
     assert with_ours.startswith(mine) and b"scripts/housekeeping.py" in with_ours
     written_at = tab.stat().st_mtime_ns

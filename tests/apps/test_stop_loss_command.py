@@ -72,6 +72,19 @@ def test_one_that_cuts_the_ladder_is_stored_with_a_note(bot: Bot) -> None:
     assert "the stop cuts the ladder at safety order 2" in bot.dca("doctor", "--no-streams", "--json")[1]
 
 
+def test_one_that_would_sell_at_once_is_refused_while_coins_are_held(bot: Bot) -> None:
+    assert bot.dca("asset", "add", BTC, "--max-safety", "0", "--stop-loss", "50")[0] == 0
+    bot.at("20000")
+    bot.price("18000")
+    code, _, said = bot.dca("asset", "set", BTC, "--stop-loss", "10")
+    assert code == 78 and "the stop would stand at 18047.8" in said and "dca cycle close BTC/USD" in said
+    assert rules_of(bot)["stop_loss_percent"] == "50"
+    assert bot.dca("asset", "set", BTC, "--stop-loss", "10.5")[0] == 0
+    bot.price("17000")
+    assert bot.dca("asset", "set", BTC, "--take-profit", "2")[0] == 0, "the stop stays as it is"
+    assert bot.dca("asset", "set", BTC, "--stop-loss", "none")[0] == 0
+
+
 def test_every_page_shows_how_far_it_is(bot: Bot) -> None:
     bot.add(BTC, replace(RULES, stop_loss_percent=D(10)))
     bot.at("20000")
@@ -80,7 +93,6 @@ def test_every_page_shows_how_far_it_is(bot: Bot) -> None:
     assert "no stop loss: bid 19700 is 8.39 % above 18047.8" in bot.dca("why", BTC)[1]
     bot.price("18000")
     out = bot.dca("why", BTC)[1]
-    print(out)
     assert "bid 18000 is at or below the stop 18047.8" in out and "not even by the stop" not in out
     bot.dca("halt", "fire")
     out = bot.dca("why", BTC)[1]

@@ -66,6 +66,42 @@ def test_a_trailing_position_falls_to_its_sale_or_to_its_floor() -> None:
     ]
 
 
+STOP = {"stop_loss_percent": D(10)}
+
+
+def test_a_stop_stands_first_with_its_distance() -> None:
+    assert sentences(cycle(**HELD), "61237", "61240", **STOP) == [
+        "no stop loss: bid 61237 is 9.61 % above 55350",
+        "no safety order 3: ask 61240 is 0.42 % above 60984",
+        "no take profit: bid 61237 is 1.94 % below 62422.5",
+    ]
+    moved = cycle(**HELD, stop_price=D(61_000))
+    assert sentences(moved, "61237", "61240", **STOP)[0] == "no stop loss: bid 61237 is 0.39 % above 61000"
+    trailing = cycle("trailing", **{**HELD, "highest_trailing_price": D(63_000)})
+    assert sentences(trailing, "62800", "62803", **STOP, ttp_enabled=True)[0].startswith("no stop loss: bid")
+
+
+def test_a_stop_that_is_hit_tells_until_when_it_waits() -> None:
+    waits = {**STOP, "stop_loss_timeout": 60}
+    hit = cycle(**HELD, stop_since=T0)
+    assert sentences(hit, "55000", "55003", 5, **waits)[:2] == [
+        "stop loss: bid 55000 has reached 55350",
+        "stop loss timeout: not before 2023-03-09 12:01:00 UTC",
+    ]
+    late = triggers(hit, asset(**waits), quote("55000", seconds=60), at(60), TERMS)
+    assert late[1].sentence == "stop loss timeout: due since 2023-03-09 12:01:00 UTC"
+    assert "timeout" not in sentences(hit, "56000", "56003", 5, **waits)[1]
+
+
+def test_break_even_is_named_until_the_stop_stands_there() -> None:
+    rules = {**STOP, "break_even_percent": D(1)}
+    assert "no break even: bid 61237 is 1.43 % below 62115" in sentences(
+        cycle(**HELD), "61237", "61240", **rules
+    )
+    there = cycle(**HELD, stop_price=D("61654.14"))
+    assert not any("break even" in one for one in sentences(there, "62000", "62003", **rules))
+
+
 @pytest.mark.parametrize("status", ["complete", "error"])
 def test_what_is_over_or_empty_waits_for_nothing(status: str) -> None:
     assert sentences(cycle(status, **HELD), "61237", "61240") == []

@@ -21,8 +21,10 @@ GROUPS = {
     "process": ("start", "stop", "restart", "run", "maintenance"),
     "cron": ("cron",),
     "report": ("report",),
+    "rebuild": ("rebuild",),
     "funds": ("funds",),
     "paper": ("paper", "demo"),
+    "prove": ("prove",),
 }
 """The commands of each module in `commands/`; only the module that is needed is loaded."""
 

@@ -11,7 +11,7 @@ from dca import settings as env
 from dca import wiring
 from dca.adapters.db import durability, migrate
 from dca.adapters.db.tables import REVISION
-from dca.apps import ladders, listening
+from dca.apps import ladders, ledger, listening
 from dca.apps.commands.cron import SCHEDULE
 from dca.apps.findings import Finding, Findings, Level, fail, ok, warn
 from dca.apps.status import PERIOD_S, SILENT_S, is_late, streamer
@@ -54,6 +54,7 @@ class Doctor:
             ("assets", self._assets),
             ("streamer", self._streamer),
             ("caretakers", self._caretakers),
+            ("statement", self._statement),
             ("notifications", self._notifications),
             ("disk", self._disk),
         ]
@@ -191,6 +192,10 @@ class Doctor:
             seen = f"{name} ran, but ended {beat.detail.get('result')}: {beat.detail.get('detail') or '-'}"
             return warn("caretakers", seen, f"python scripts/{name}.py --dry-run")
         return ok("caretakers", name)
+
+    def _statement(self) -> Findings:
+        if self.store is not None:
+            yield from ledger.check(self.store, self._time.now())
 
     def _notifications(self) -> Findings:
         count = len(self.settings.notify.urls)

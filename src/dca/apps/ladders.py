@@ -18,7 +18,7 @@ from dca.service.trader import intent_of
 from dca.settings import Settings
 from dca.strategy.dca import Buy, Sell, safety_trigger, shown
 from dca.strategy.exits import take_profit_price
-from dca.strategy.ladder import commitment, spend
+from dca.strategy.ladder import commitment, spend, warnings
 
 REMEDY = {
     "below_minimum": "raise the amount: dca asset set {symbol} --{option} USD",
@@ -120,6 +120,9 @@ def check(
         wrong = _untradable(settings, brief, instrument, quote, now)
         if wrong is not None:
             yield wrong
+        for words in warnings(brief.situation.asset.rules, settings.fees.taker):
+            do = f"a deeper stop or fewer safety orders, unless that is meant: dca asset set {_symbol(brief)}"
+            yield warn(_symbol(brief), words, do)
         if instrument is not None and quote is not None and brief.cycle is not None:
             case = Case(settings, brief, instrument, quote, open_orders, store.install, now)
             yield from _orders(case, account)

@@ -97,6 +97,9 @@ class Offline(World):
             "DCA_RUN_DIR": str(self.folder),
             "MAX_QUOTE_AGE_S": str(quote_age_s),
             "RECONCILE_EVERY_S": "2",
+            # The exchange has no limit unless told, and a fast clock asks more in a real minute.
+            "REQUESTS_PER_MINUTE": "6000",
+            "BREAKER_PAUSE_S": "1",
             **self.extra,
         }
 

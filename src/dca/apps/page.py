@@ -54,6 +54,8 @@ def _head(report: Json) -> Table:
         table.add_row("dry run", Text("no order is sent (DRY_RUN=no ends it)", YELLOW))
     if report["funds"]:
         table.add_row("funds", _funds(report["funds"]))
+    for line in _breakers(report["breakers"]):
+        table.add_row("venue", line)
     for number, line in enumerate(_caretakers(report["caretakers"])):
         table.add_row("" if number else "caretakers", line)
     table.add_row("today", _today(report))
@@ -89,6 +91,16 @@ def _process(process: Json, now: datetime) -> Iterator[Text]:
         yield Text(f"nothing is bought: {process['entries_blocked']}", YELLOW)
     if process.get("venue_error"):
         yield Text(f"the venue: {process['venue_error']}", YELLOW)
+
+
+def _breakers(breakers: list[Json]) -> Iterator[Text]:
+    """What of the venue is left alone because it fails; nothing when all is well."""
+    for one in breakers:
+        if one["state"] != "closed":
+            since = when(datetime.fromisoformat(one["since"]))
+            name, state = (one[part].replace("_", " ") for part in ("group", "state"))
+            text = f"{name}: circuit {state} since {since}, nothing is bought: {one['reason']}"
+            yield Text(text, YELLOW)
 
 
 def _since(at: str | None, now: datetime) -> str:

@@ -179,13 +179,16 @@ def span(since: str | None, until: str | None) -> tuple[datetime, datetime]:
     begin = BEGINNING if since is None else _day(since)
     end = END if until is None else _day(until) + timedelta(days=1)
     if begin >= end:
-        raise ConfigError(f"--since {since} is after --until {until}")
+        raise ConfigError(f"the first day, {begin:%Y-%m-%d}, is after the last one, {until}")
     return begin, end
 
 
 def _day(text: str) -> datetime:
     try:
-        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        found = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        if not BEGINNING <= found < END:
+            raise ValueError("the books know no such time")
+        return found
     except ValueError as error:
         raise ConfigError(f"{text!r} is not a day such as 2026-01-31") from error
 

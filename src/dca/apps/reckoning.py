@@ -4,14 +4,14 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from dca.apps.judge import Books, Executed, Request, VenueLog, judge, unmeasured
-from dca.apps.offline import Offline
 from dca.apps.statement import Equity, statement
 from dca.domain.errors import DcaError
 from dca.domain.money import ZERO, exact
 from dca.domain.order import OrderStatus
+from dca.ports import Broker, Clock, Store
 
 Row = dict[str, Any]
 OVER = frozenset({"filled", "canceled", "expired", "rejected", "replaced"})
@@ -19,7 +19,26 @@ SETTLE_S = 60.0
 LOOK_S = 0.1
 
 
-def venue_log(offline: Offline) -> VenueLog:
+class Run(Protocol):
+    """A run on a paper exchange: its books, its clock, and what it had at the start."""
+
+    @property
+    def cash(self) -> Decimal: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def broker(self) -> Broker: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def control(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """What the exchange's control says. Raises Unavailable."""
+
+
+def venue_log(offline: Run) -> VenueLog:
     """What the exchange logged and holds. Raises Unavailable."""
     rows: list[Row] = offline.control("log")
     ledger = offline.control("ledger")
@@ -79,12 +98,12 @@ def _steps(rows: list[Row]) -> Iterator[tuple[str, bool]]:
                 yield key, True
 
 
-def settle(offline: Offline) -> None:
+def settle(offline: Run) -> None:
     """Nothing is in flight, and every execution is booked. Raises DcaError when that takes too long."""
     pause = threading.Event()
     limit = offline.clock.monotonic() + SETTLE_S
     while True:
-        waiting = _unsettled(offline)
+        waiting = unsettled(offline)
         if not waiting:
             return
         if offline.clock.monotonic() > limit:
@@ -92,7 +111,8 @@ def settle(offline: Offline) -> None:
         pause.wait(LOOK_S)
 
 
-def _unsettled(offline: Offline) -> str:
+def unsettled(offline: Run) -> str:
+    """What is in flight, not booked or live on one side only; empty when nothing is."""
     books = Books.read(offline.store)
     flying = [order.key for order in books.orders if order.status is OrderStatus.IN_FLIGHT]
     if flying:
@@ -106,7 +126,7 @@ def _unsettled(offline: Offline) -> str:
     return f"{sorted(live ^ believed)} live on one side only" if live != believed else ""
 
 
-def reckon(offline: Offline) -> Row:
+def reckon(offline: Run) -> Row:
     """The statement of the run, with every invariant judged. Raises Unavailable."""
     venue, books = venue_log(offline), Books.read(offline.store)
     instruments = offline.broker.instruments()

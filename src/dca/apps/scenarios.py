@@ -8,21 +8,31 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 
 from dca import wiring
 from dca.adapters.venues.alpaca import AlpacaMarketFeed
+from dca.apps import ledger
 from dca.apps.market import Unmet, waited
 from dca.apps.stage import PATIENCE_S, RULES, SYMBOL, Local, Stage, account, local
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.order import Intent, Purpose, Side, order_key
 from dca.domain.record import Heartbeat
+from dca.service.ledger import day_of
 from dca.service.pipeline import try_out
+from dca.strategy.dca import rest_s
 
 Play = Callable[[Stage], None]
 STALE_S = {"STALE_ORDER_S": "1"}
+STOPPED = replace(
+    RULES,
+    max_safety_orders=1,
+    stop_loss_percent=Decimal(5),
+    stop_loss_timeout=1,
+    stop_loss_cooldown_period=7200,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +255,25 @@ def _take_profit(stage: Local) -> None:
     check(Decimal(market.holds()["realised"]) > 0, "there is no profit")
 
 
+def _stop_loss(stage: Local) -> None:
+    market, store = stage.market, stage.world.store
+    market.run.start_streamer()
+    market.bought()
+    market.fell()
+    market.at("18600", "the stop has sold", lambda: market.first().finished)
+    done, fresh = market.cycles()
+    lasted = (done.completed_at or done.created_at) - (done.stop_since or done.created_at)
+    check(lasted >= timedelta(seconds=1), f"it sold after {lasted}")
+    orders = store.read(lambda tx: tx.orders())
+    sales = [order.intent.purpose for order in orders if order.intent.side is Side.SELL]
+    check(sales == [Purpose.STOP_LOSS], f"the sales are {sales}")
+    check(Decimal(market.holds()["realised"]) < 0, "there is no loss")
+    asset = store.read(lambda tx: tx.asset_by_symbol(SYMBOL))
+    check(asset is not None and asset.stopped_out, "the asset does not know of its stop")
+    check(fresh.status is CycleStatus.COOLDOWN, f"the next cycle is {fresh}")
+    check(asset is not None and rest_s(asset) == 7200, "it rests no longer than after a take profit")
+
+
 def _held(stage: Local, side: str, on: bool = True) -> None:
     """The exchange accepts orders of that side but executes none, or does again."""
     stage.market.run.control("hold", {"symbol": SYMBOL, "side": side, "on": on})
@@ -462,6 +491,37 @@ def _unexplained(stage: Local) -> None:
     check("nothing to repair" in script(stage, "consistency_checker", "--dry-run"), "drift is left")
 
 
+def _statement(stage: Local) -> None:
+    """Trades and a deposit are explained to the cent, a silent change is not."""
+    market, began = stage.market, stage.world.clock.now()
+    script(stage, "bookkeeper")
+    market.run.start_streamer()
+    market.bought()
+    market.rose()
+    check(market.run.stop_streamer() == 0, "the streamer did not stop cleanly")
+    market.run.control("deposit", {"amount": "100"})
+    shown: dict[str, str] = {}
+
+    def counted() -> bool:
+        shown.update(_counted(stage, began))
+        return shown["transfers"] == "100.00"
+
+    stage.until("all is counted", counted)
+    check(shown["unexplained"] == "0.00" and shown["sells"] != "0.00", f"it does not add up: {shown}")
+    market.run.control("deposit", {"amount": "-5", "listed": False})
+    check(_counted(stage, began)["unexplained"] == "-5.00", "it adds up")
+    check(_told(stage, "statement_unexplained"), "nobody is told that money is gone")
+
+
+def _counted(stage: Stage, began: datetime) -> dict[str, str]:
+    """The lines of USD in the statement, after another pass of the bookkeeper."""
+    script(stage, "bookkeeper")
+    midnight = day_of(began)[0]
+    found = ledger.report(stage.world.store, midnight, midnight + timedelta(days=2))["statement"]
+    cash: dict[str, str] = dict.fromkeys(("transfers", "unexplained"), "") if found is None else found["cash"]
+    return cash
+
+
 def _no_cycle(stage: Stage) -> None:
     edit(stage, status=CycleStatus.ERROR, completed_at=stage.world.clock.now() - timedelta(days=1))
     script(stage, "asset_caretaker")
@@ -591,6 +651,12 @@ SCENARIOS = [
     Scenario("foreign_position", "coins of somebody else keep the base order away", _foreign_position),
     Scenario("safety_order", "a fall buys more and lowers the average", _safety_order),
     Scenario("take_profit", "a rise sells everything; the next cycle rests", _take_profit),
+    Scenario(
+        "stop_loss",
+        "a fall through the stop sells everything, once it has lasted",
+        _stop_loss,
+        rules=STOPPED,
+    ),
     Scenario("partial_fills", "each part of a fill is booked as it comes", _partial_fills),
     Scenario("cancellation", "a canceled buy makes the cycle watch again", _cancellation),
     Scenario(
@@ -604,6 +670,7 @@ SCENARIOS = [
     Scenario("position_gone", "consistency_checker ends a cycle without coins", _position_gone),
     Scenario("missed_fill", "consistency_checker books a fill that was missed", _missed_fill),
     Scenario("unexplained", "a difference halts the asset until a person adopts it", _unexplained),
+    Scenario("statement", "every cent of the account is explained, and what is not is told", _statement),
     Scenario("no_cycle", "asset_caretaker gives an asset a cycle", _no_cycle, alpaca=True),
     Scenario(
         "watchdog", "watchdog brings a killed streamer back, not in maintenance", _watchdog, alpaca=True

@@ -8,7 +8,7 @@ from typing import Any
 
 from dca import wiring
 from dca.adapters.process import may_be_alive
-from dca.apps.commands.cron import DAILY, EVERY_5_MINUTES, EVERY_MINUTE, SCHEDULE
+from dca.apps.commands.cron import DAILY, EVERY_5_MINUTES, EVERY_MINUTE, HOURLY, SCHEDULE
 from dca.apps.prices import Price, prices
 from dca.domain.account import Funds
 from dca.domain.asset import Asset, Rules
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 SILENT_S = 15.0
 """A streamer whose heart beats every two seconds and has not for so long is not well."""
 CARETAKER = heartbeat_name("")
-PERIOD_S = {EVERY_MINUTE: 60.0, EVERY_5_MINUTES: 300.0, DAILY: 86_400.0}
+PERIOD_S = {EVERY_MINUTE: 60.0, EVERY_5_MINUTES: 300.0, HOURLY: 3_600.0, DAILY: 86_400.0}
 MISSED = 3
 """So many runs in a row that did not come are no chance."""
 
@@ -86,6 +86,16 @@ def _read(tx: Tx, now: datetime, wanted: set[str]) -> Json:
             _order(order, now) for order in tx.live_orders() if not wanted or order.intent.symbol in wanted
         ],
         "today": _today(midnight, [record for record in closed if record.cycle.asset_id in chosen]),
+        "breakers": [
+            {
+                "group": one.name,
+                "state": str(one.state),
+                "since": one.since.isoformat(),
+                "retry_at": _text(one.retry_at),
+                "reason": one.reason,
+            }
+            for one in tx.breakers()
+        ],
         "events": [
             {"at": event.at.isoformat(), "name": event.name, "reason": event.reason}
             for event in tx.events(limit=5)

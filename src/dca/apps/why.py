@@ -83,6 +83,7 @@ def _holds(situation: Situation) -> Json:
         "average_purchase_price": None if cycle is None else plain(cycle.average_purchase_price),
         "safety_orders": 0 if cycle is None else cycle.safety_orders,
         "max_safety_orders": asset.rules.max_safety_orders,
+        "has_stop": asset.rules.stop_loss_percent is not None,
         "words": _words(asset, cycle),
     }
 
@@ -214,6 +215,9 @@ def _price_line(report: Json) -> str:
 
 def _switched(report: Json) -> list[str]:
     holds, found = report["holds"], []
+    unstopped = holds["has_stop"] and holds["quantity"] not in (None, "0")
+    if unstopped and ("halted" in report["switches"] or holds["halted_reason"]):
+        found.append("halted: nothing is sold, not even by the stop")
     for name in ("halted", "paused"):
         if name in report["switches"]:
             found.append(f"trading is {name}: {report['switches'][name]} (end it: dca resume)")

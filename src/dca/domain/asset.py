@@ -40,7 +40,7 @@ class Asset:
 
     `paused_reason` set means: nothing is bought, what is held is sold by its rules.
     `accepted_difference` is how many more coins than ours the venue holds (fewer: below 0), of which
-    a person said that this is right.
+    a person said that this is right. `stopped_out`: the last sale that ended a cycle was its stop's.
     """
 
     id: int
@@ -51,6 +51,7 @@ class Asset:
     halted_reason: str | None = None
     paused_reason: str | None = None
     accepted_difference: Decimal = ZERO
+    stopped_out: bool = False
     created_at: datetime
     updated_at: datetime
     version: int = 1

@@ -1,6 +1,6 @@
 """A cycle: one round of averaging down, from watching to sold."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -70,6 +70,11 @@ class Cycle:
         """The coins that are there. Those of a cycle in error are gone; its quantity says what was
         lost."""
         return ZERO if self.status is CycleStatus.ERROR else self.quantity
+
+
+def without_stop(cycle: Cycle) -> Cycle:
+    """`cycle` with its stop where the rules put it: another average price makes another stop."""
+    return replace(cycle, stop_price=None, stop_since=None)
 
 
 def check_move(cycle: Cycle, to: CycleStatus) -> None:

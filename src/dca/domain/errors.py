@@ -1,5 +1,8 @@
 """Errors, sorted by what the caller must do about them."""
 
+from dataclasses import dataclass
+from datetime import datetime
+
 
 class DcaError(Exception):
     """Every error this program raises on purpose."""
@@ -9,8 +12,21 @@ class ConfigError(DcaError):
     """A person must fix a setting or a rule; the program stops with exit code 78."""
 
 
+@dataclass(frozen=True, slots=True)
+class TooMany:
+    """The venue wants fewer requests: the next one in `retry_after_s` real seconds, or at `reset_at` on
+    its clock; it may say neither."""
+
+    retry_after_s: float | None = None
+    reset_at: datetime | None = None
+
+
 class VenueError(DcaError):
-    """The venue did not do, or did not tell, what was asked."""
+    """The venue did not do, or did not tell, what was asked.
+
+    `too_many` is set where that is because too much was asked."""
+
+    too_many: TooMany | None = None
 
 
 class Rejected(VenueError):
@@ -38,7 +54,22 @@ class InDoubt(VenueError):
 
 
 class Unavailable(VenueError):
-    """A read failed: nothing is known, so nothing may be concluded or changed."""
+    """A read failed: nothing is known, so nothing may be concluded or changed.
+
+    `status` is the HTTP status of an answer that was an error, 0 when there was none."""
+
+    def __init__(self, message: str = "", *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RateLimited(Unavailable):
+    """It was not asked, or not answered, because of too many requests; it may be in `retry_after_s`
+    real seconds, where that is known."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message, status=429)
+        self.retry_after_s = retry_after_s
 
 
 class StoreError(DcaError):

@@ -60,7 +60,7 @@ def folded(cycle: Cycle, orders: Sequence[Order], fills: Sequence[Fill], at: dat
         quantity=position.quantity,
         average_purchase_price=position.average.quantize(AVERAGE_STEP),
         safety_orders=_steps_used(orders, fills),
-        last_order_fill_price=_last_fill_price(orders, fills),
+        last_order_fill_price=last_fill_price(orders, fills),
         latest_order_id=working.venue_id if working else None,
         latest_order_created_at=working.created_at if working else None,
     )
@@ -94,14 +94,14 @@ def _filled(order: Order, fills: Iterable[Fill]) -> bool:
 
 
 def _steps_used(orders: Sequence[Order], fills: Sequence[Fill]) -> int:
-    """A step is used once its order has ended with any fill; an empty one goes back to the plan."""
-    return sum(
-        order.intent.purpose is Purpose.SAFETY and not order.live and _filled(order, fills)
-        for order in orders
-    )
+    """A step is used once an order of it has ended with any fill; an empty one goes back to the plan.
+    Several orders may share a step: what one of them left is bought by the next."""
+    safety = (order for order in orders if order.intent.purpose is Purpose.SAFETY)
+    return len({order.intent.step for order in safety if not order.live and _filled(order, fills)})
 
 
-def _last_fill_price(orders: Sequence[Order], fills: Sequence[Fill]) -> Decimal | None:
+def last_fill_price(orders: Sequence[Order], fills: Sequence[Fill]) -> Decimal | None:
+    """What the newest buy that bought anything paid per unit, before fees."""
     for order in reversed(orders):
         if order.intent.side is Side.BUY:
             price = average_price(fill for fill in fills if fill.order_key == order.key)

@@ -16,9 +16,11 @@ NOTICES = {
     "cycle_started": Notice("Cycle started"),
     "safety_order": Notice("Safety order filled"),
     "take_profit": Notice("Take profit"),
+    "stop_loss": Notice("Stop loss", urgent=True),
     "error_cycle": Notice("Cycle ended in error", urgent=True),
     "asset_halted": Notice("Asset halted", urgent=True),
     "order_refused": Notice("Order refused"),
+    "order_unknown": Notice("Order that the database does not know", urgent=True),
     "cancel_stuck": Notice("Order cannot be canceled", urgent=True),
     "position_exists": Notice("Coins that are not ours"),
     "watchdog_restart": Notice("Streamer restarted", urgent=True),
@@ -26,7 +28,10 @@ NOTICES = {
     "caretaker_cannot_run": Notice("Caretaker cannot run", urgent=True),
     "database_unreachable": Notice("Database unreachable", urgent=True),
     "venue_unreachable": Notice("Venue unreachable", urgent=True),
+    "keys_refused": Notice("Keys refused", urgent=True),
+    "circuit_open": Notice("Requests to the venue fail", urgent=True),
     "backup_failed": Notice("No backup was made"),
+    "statement_unexplained": Notice("The account does not add up"),
 }
 """By the name of the message, which is also what NOTIFY_OFF takes."""
 

@@ -1,6 +1,7 @@
 """An order from wish to end: intent, journal row, what the venue says, and the table of moves."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -193,6 +194,15 @@ def order_key(install: str, cycle_id: int, purpose: Purpose, step: int, attempt:
     never uses a key again that the venue has already seen.
     """
     return f"dca{install}-c{cycle_id}-{purpose}-{step}-{attempt}"
+
+
+def last_attempt(orders: Iterable[Order], purpose: Purpose, step: int) -> int:
+    """The highest attempt that the orders of a cycle have made at a step; 0: none was.
+
+    Read from the keys, because a journal that was rebuilt lacks those that the venue never had.
+    """
+    tried = (order.key for order in orders if (order.intent.purpose, order.intent.step) == (purpose, step))
+    return max((int(match["attempt"]) for match in map(KEY.match, tried) if match), default=0)
 
 
 def is_ours(key: str, install: str) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 from dca.domain.errors import IllegalTransition
@@ -30,7 +31,10 @@ MOVES: dict[Stage, frozenset[Stage]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replacement:
-    """A row of `dca_replacements`: the order `old_key` makes way for `new_key` (None: not made yet)."""
+    """A row of `dca_replacements`: the order `old_key` makes way for `new_key` (None: not made yet).
+
+    `limit` is the price at which a person wants a buy sent anew; None: at the market's.
+    """
 
     old_key: str
     cycle_id: int
@@ -39,6 +43,7 @@ class Replacement:
     created_at: datetime
     updated_at: datetime
     new_key: str | None = None
+    limit: Decimal | None = None
     version: int = 1
 
     @property

@@ -5,11 +5,14 @@ from dataclasses import replace
 from decimal import Decimal
 
 from dca.domain.asset import Asset, Rules
-from dca.domain.cycle import CycleStatus
+from dca.domain.cycle import CycleStatus, without_stop
 from dca.domain.errors import ConfigError, StaleWrite
 from dca.domain.market import symbol_of
 from dca.domain.record import Event
-from dca.ports import Broker, Clock, Store, T, Tx
+from dca.ports import Broker, Clock, Situation, Store, T, Tx
+from dca.service import cycles
+from dca.strategy.dca import shown
+from dca.strategy.exits import stop_price
 from dca.strategy.ladder import complaints, instrument_complaints
 
 ATTEMPTS = 20
@@ -34,6 +37,25 @@ def check(symbol: str, rules: Rules, taker_fee: Decimal, venue: Broker | None) -
     if found:
         raise ConfigError(f"{symbol} not saved: " + "; ".join(found))
     return symbol
+
+
+def check_stop(symbol: str, rules: Rules, situation: Situation, venue: Broker) -> None:
+    """Other rules for the stop may be stored: they sell nothing at this moment.
+
+    Raises ConfigError when they would, Unavailable when the price cannot be asked.
+    """
+    cycle = situation.cycle
+    if cycle is None or _stop_rules(rules) == _stop_rules(situation.asset.rules):
+        return
+    stop = stop_price(without_stop(cycle), rules)
+    if stop is None:
+        return
+    bid = venue.latest_quote(symbol).bid
+    if bid <= stop:
+        raise ConfigError(
+            f"{symbol} not saved: the stop would stand at {shown(stop)} and sell everything at once, because "
+            f"the bid is {shown(bid)}; to sell now: dca cycle close {symbol}"
+        )
 
 
 def add(store: Store, clock: Clock, symbol: str, rules: Rules, *, is_enabled: bool = True) -> Asset:
@@ -71,10 +93,19 @@ def change(
         asset = named(tx, symbol)
         now = clock.now()
         stored = tx.update_asset(replace(edit(asset), updated_at=now))
+        if _stop_rules(stored.rules) != _stop_rules(asset.rules):
+            situation = tx.situation(asset.id)
+            if situation is not None and situation.cycle is not None:
+                cycles.reset_stop(tx, situation.cycle, clock)
         tx.add_event(Event(name=name, at=now, reason=why, asset_id=asset.id))
         return stored
 
     return written(store, write)
+
+
+def _stop_rules(rules: Rules) -> tuple[object, ...]:
+    """What decides where a stop stands: it starts anew when a person changes it."""
+    return (rules.stop_loss_percent, rules.stop_loss_trailing, rules.break_even_percent)
 
 
 def remove(store: Store, clock: Clock, symbol: str) -> bool:

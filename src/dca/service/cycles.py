@@ -3,20 +3,21 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from dca.domain.asset import Asset
-from dca.domain.cycle import Cycle, CycleStatus, check_move
+from dca.domain.cycle import Cycle, CycleStatus, check_move, without_stop
 from dca.domain.errors import StaleWrite
 from dca.domain.money import ZERO, plain
 from dca.domain.record import Event, Message
 from dca.ports import Clock, Situation, Store, Tx
-from dca.strategy.dca import StopTrailing, Trail, Wake, wakes_at
+from dca.strategy.dca import Change, ClearStop, MoveStop, StartStop, Trail, wakes_at
 
 log = logging.getLogger(__name__)
 
 
-def change(store: Store, clock: Clock, cycle: Cycle, action: Wake | Trail | StopTrailing) -> None:
+def change(store: Store, clock: Clock, cycle: Cycle, action: Change) -> None:
     """`cycle` is what `action` makes it. Raises StaleWrite when it changed since it was read."""
     now = clock.now()
     after = _changed(cycle, action)
@@ -35,10 +36,23 @@ def change(store: Store, clock: Clock, cycle: Cycle, action: Wake | Trail | Stop
         log.info(f"cycle_{after.status}", extra={"cycle_id": cycle.id, "reason": action.reason})
 
 
-def _changed(cycle: Cycle, action: Wake | Trail | StopTrailing) -> Cycle:
+def _changed(cycle: Cycle, action: Change) -> Cycle:
     if isinstance(action, Trail):
         return replace(cycle, status=CycleStatus.TRAILING, highest_trailing_price=action.peak)
+    if isinstance(action, MoveStop):
+        return replace(cycle, stop_price=action.price)
+    if isinstance(action, StartStop):
+        return replace(cycle, stop_since=action.since)
+    if isinstance(action, ClearStop):
+        return replace(cycle, stop_since=None)
     return replace(cycle, status=CycleStatus.WATCHING, highest_trailing_price=None)
+
+
+def reset_stop(tx: Tx, cycle: Cycle, clock: Clock) -> None:
+    """The stop is where the rules put it, and the time spent below it is forgotten. Raises StaleWrite."""
+    after = without_stop(cycle)
+    if after != cycle:
+        tx.update_cycle(replace(after, updated_at=clock.now()))
 
 
 def begin(store: Store, clock: Clock, asset: Asset) -> Cycle | None:
@@ -52,16 +66,36 @@ def begin(store: Store, clock: Clock, asset: Asset) -> Cycle | None:
         situation = tx.situation(asset.id)
         if situation is None or situation.cycle is not None or not situation.asset.is_enabled:
             return None
-        cycle = tx.insert_cycle(asset.id, CycleStatus.COOLDOWN, at=now)
-        if cycle is None:
-            return None
-        if cycle.previous_completed_at is None or now >= wakes_at(cycle, situation.asset):
-            cycle = tx.update_cycle(replace(cycle, status=CycleStatus.WATCHING))
-        why = "the asset had no cycle"
-        tx.add_event(Event(name="cycle_begun", at=now, reason=why, asset_id=asset.id, cycle_id=cycle.id))
-        return cycle
+        return begun(tx, situation.asset, now)
 
     return store.write(write)
+
+
+def begun(tx: Tx, asset: Asset, now: datetime) -> Cycle | None:
+    """The next cycle of the asset, resting or awake; None when it has an unfinished one."""
+    cycle = tx.insert_cycle(asset.id, CycleStatus.COOLDOWN, at=now)
+    if cycle is None:
+        return None
+    if cycle.previous_completed_at is None or now >= wakes_at(cycle, asset):
+        cycle = tx.update_cycle(replace(cycle, status=CycleStatus.WATCHING))
+    why = "the asset had no cycle"
+    tx.add_event(Event(name="cycle_begun", at=now, reason=why, asset_id=asset.id, cycle_id=cycle.id))
+    return cycle
+
+
+def put_back(tx: Tx, cycle: Cycle) -> Cycle:
+    """The cycle stands in the database as it is given, under its own id.
+
+    No check of the move: it is what the venue's orders and fills make of it, whatever stood there.
+    Raises StaleWrite when the asset has another unfinished cycle, or somebody else changed this one.
+    """
+    before = tx.cycle(cycle.id)
+    if before is None:
+        before = tx.insert_cycle(cycle.asset_id, cycle.status, at=cycle.created_at, number=cycle.id)
+    if before is None:
+        raise StaleWrite(f"asset {cycle.asset_id} has another unfinished cycle")
+    ended = before.previous_completed_at
+    return tx.update_cycle(replace(cycle, version=before.version, previous_completed_at=ended))
 
 
 def fail(store: Store, clock: Clock, situation: Situation, why: str, data: Mapping[str, Any]) -> None:

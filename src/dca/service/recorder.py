@@ -10,9 +10,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from dca.boundaries import crossing
 from dca.domain.asset import Asset
-from dca.domain.cycle import Cycle, CycleStatus, check_move
+from dca.domain.cycle import Cycle, CycleStatus, check_move, without_stop
 from dca.domain.errors import StaleWrite
 from dca.domain.fees import FeeRates
 from dca.domain.folding import fee_fill_id, folded, observe
@@ -71,9 +70,12 @@ class Recorder:
             self._unknown(seen, source)
         return result
 
-    def refuse(self, key: str, why: str, *, status: OrderStatus = OrderStatus.REJECTED) -> Recorded:
-        """The order is over without the venue ever having had it."""
-        return self._write(lambda tx: self._refuse(tx, key, why, status))
+    def refuse(
+        self, key: str, why: str, *, status: OrderStatus = OrderStatus.REJECTED, version: int | None = None
+    ) -> Recorded:
+        """The order is over without the venue ever having had it; nothing is written where it is not at
+        the `version` any more from which that was concluded."""
+        return self._write(lambda tx: self._refuse(tx, key, why, status, version))
 
     def vanish(self, key: str, why: str) -> Recorded:
         """The order that the venue had open is canceled, with the fills that are stored."""
@@ -119,15 +121,12 @@ class Recorder:
         self._write(lambda tx: self._correct_fees(tx, cycle, corrections))
 
     def _write(self, work: Callable[[Tx], T]) -> T:
-        crossing("before_record")
         for _ in range(ATTEMPTS):
             try:
-                result = self._store.write(work)
+                return self._store.write(work)
             except StaleWrite:
                 # Somebody else recorded something on the same rows: read again, decide again.
                 continue
-            crossing("after_record")
-            return result
         raise StaleWrite(f"lost {ATTEMPTS} races for the same rows in a row")
 
     def _record(self, tx: Tx, seen: VenueOrder, executions: Sequence[Execution], source: str) -> Recorded:
@@ -146,7 +145,7 @@ class Recorder:
         if after is order and not new:
             return Recorded(order, cycle.asset_id, missing)
         stored = self._settle(tx, _with(record, after, fills), order, after, new, now)
-        tx.add_event(_order_event(cycle, after, new, seen, source, now))
+        tx.add_event(_order_event(cycle, order, after, new, seen, source, now))
         if known > 0 and not after.live:
             _tell_bought(tx, stored, after, fills, now)
         _log_order(after, new, source)
@@ -194,7 +193,10 @@ class Recorder:
         A finished cycle never changes: coins that turn up halt the asset.
         """
         cycle = record.cycle
-        after = cycle if cycle.finished else folded(cycle, record.orders, record.fills, now)
+        after = cycle
+        if not cycle.finished:
+            bought = any(fill.side is Side.BUY and fill.qty > 0 for fill in new)
+            after = folded(without_stop(cycle) if bought else cycle, record.orders, record.fills, now)
         if after is not cycle:
             check_move(cycle, after.status)
             if after.finished and _asset(tx, cycle) is None:
@@ -206,7 +208,7 @@ class Recorder:
                 why = f"order {order.key} filled after its cycle was {cycle.status}"
                 self._halt(tx, _asset(tx, cycle), why, now)
         elif after.status is CycleStatus.COMPLETE:
-            self._complete(tx, order.intent.symbol, after, record.fills, now)
+            self._complete(tx, order.intent.symbol, after, record, now)
         return after
 
     def _halt(
@@ -222,12 +224,13 @@ class Recorder:
         tx.add_message(Message(key=key, name="asset_halted", text=text, at=now))
         log.error("asset_halted", extra={"symbol": asset.asset_symbol, "reason": why})
 
-    def _complete(self, tx: Tx, symbol: str, cycle: Cycle, fills: Sequence[Fill], now: datetime) -> None:
-        asset = _asset(tx, cycle)
+    def _complete(self, tx: Tx, symbol: str, cycle: Cycle, record: CycleRecord, now: datetime) -> None:
+        asset, stopped = _asset(tx, cycle), ended_by(record) is Purpose.STOP_LOSS
         if asset is not None:
-            tx.update_asset(replace(asset, last_sell_price=cycle.sell_price, updated_at=now))
+            sold = replace(asset, last_sell_price=cycle.sell_price, stopped_out=stopped, updated_at=now)
+            tx.update_asset(sold)
             tx.insert_cycle(asset.id, CycleStatus.COOLDOWN, at=now)
-        position = fold(fills)
+        position = fold(record.fills)
         profit = position.proceeds - position.cost
         numbers = {
             "profit_usd": plain(profit),
@@ -235,8 +238,9 @@ class Recorder:
             "proceeds_usd": plain(position.proceeds),
             "dust": plain(cycle.quantity),
             "safety_orders": cycle.safety_orders,
+            "stopped": stopped,
         }
-        text = f"{symbol}: cycle {cycle.id} complete, {profit:+.2f} USD"
+        text = f"{symbol}: cycle {cycle.id} {'stopped' if stopped else 'complete'}, {profit:+.2f} USD"
         tx.add_event(
             Event(
                 name="cycle_completed",
@@ -247,22 +251,28 @@ class Recorder:
                 data=numbers,
             )
         )
-        tx.add_message(Message(key=f"completed:c{cycle.id}", name="take_profit", text=text, at=now))
+        name = "stop_loss" if stopped else "take_profit"
+        tx.add_message(Message(key=f"completed:c{cycle.id}", name=name, text=text, at=now))
         log.info("cycle_completed", extra={"symbol": symbol, "cycle_id": cycle.id, **numbers})
 
-    def _refuse(self, tx: Tx, key: str, why: str, status: OrderStatus) -> Recorded:
+    def _refuse(
+        self, tx: Tx, key: str, why: str, status: OrderStatus, version: int | None = None
+    ) -> Recorded:
         record = tx.cycle_record(key)
         if record is None:
             return Recorded(None)
         cycle, order = record.cycle, _order_in(record, key)
+        if version is not None and order.version != version:
+            return Recorded(order, cycle.asset_id)
         if order.status is not OrderStatus.IN_FLIGHT or (order.unclear and status is OrderStatus.REJECTED):
             return Recorded(order, cycle.asset_id)
         now = self._clock.now()
-        stored = tx.update_order(move(order, status, at=now, detail=why))
+        after = move(order, status, at=now, detail=why)
+        stored = tx.update_order(after)
         if not cycle.finished:
             # Its columns stay, but everybody who holds the cycle in memory must look again.
             tx.update_cycle(replace(cycle, updated_at=now))
-        tx.add_event(_order_event(cycle, stored, [], None, why, now))
+        tx.add_event(_order_event(cycle, order, after, [], None, why, now))
         log.warning(f"order_{status}", extra={"key": key, "reason": why})
         return Recorded(stored, cycle.asset_id, ended=True, changed=True)
 
@@ -276,7 +286,7 @@ class Recorder:
         now = self._clock.now()
         after = move(order, OrderStatus.CANCELED, at=now, detail=why)
         self._settle(tx, _with(record, after, record.fills), order, after, [], now)
-        tx.add_event(_order_event(cycle, after, [], None, why, now))
+        tx.add_event(_order_event(cycle, order, after, [], None, why, now))
         return Recorded(after, cycle.asset_id, ended=True, changed=True)
 
     def _refold(self, tx: Tx, cycle_id: int, why: str) -> bool:
@@ -303,7 +313,7 @@ class Recorder:
             )
         )
         if after.status is CycleStatus.COMPLETE:
-            self._complete(tx, orders[-1].intent.symbol, after, fills, now)
+            self._complete(tx, orders[-1].intent.symbol, after, CycleRecord(after, orders, fills), now)
         log.warning("cycle_refolded", extra={"cycle_id": cycle.id, "reason": why, **data})
         return True
 
@@ -358,6 +368,27 @@ class Recorder:
         order = _order_in(record, new[0].order_key)
         after = CycleRecord(record.cycle, record.orders, record.fills + stored)
         self._settle(tx, after, order, order, stored, now)
+
+    def tell_unknown(self, seen: VenueOrder) -> None:
+        """It is written down, once, that the venue has an order of ours which no journal of this database
+        knows; a person hears of one that filled."""
+        now, uid = self._clock.now(), f"unknown:{seen.key}"
+        why = f"the venue has the order {seen.key} of {seen.symbol}, which this database does not know"
+        text = (
+            f"{why}; it filled {plain(seen.filled_qty)}: what the venue knows shows "
+            "dca rebuild --from venue --dry-run"
+        )
+        data = {"venue_id": seen.venue_id, "venue_status": str(seen.status)}
+
+        def write(tx: Tx) -> None:
+            tx.add_event(
+                Event(name="order_unknown", at=now, reason=why, order_key=seen.key, data=data, uid=uid)
+            )
+            if seen.filled_qty > 0:
+                tx.add_message(Message(key=uid, name="order_unknown", text=text, at=now))
+
+        self._write(write)
+        self._unknown(seen, "catch_up")
 
     def _unknown(self, seen: VenueOrder, source: str) -> None:
         ours = is_ours(seen.key, self._store.install)
@@ -433,6 +464,12 @@ def _tell_bought(tx: Tx, cycle: Cycle, order: Order, fills: Sequence[Fill], now:
     tx.add_message(Message(key=key, name=name, text=text, at=now))
 
 
+def ended_by(record: CycleRecord) -> Purpose | None:
+    """What the newest sale was for; None when nothing was sold."""
+    sold = {fill.order_key for fill in record.fills if fill.side is Side.SELL}
+    return next((order.intent.purpose for order in reversed(record.orders) if order.key in sold), None)
+
+
 def _order_in(record: CycleRecord, key: str) -> Order:
     return next(order for order in record.orders if order.key == key)
 
@@ -443,8 +480,21 @@ def _asset(tx: Tx, cycle: Cycle) -> Asset | None:
     return None if situation is None else situation.asset
 
 
+def _event_uid(before: Order, after: Order, new: Sequence[Fill]) -> str:
+    """The row and its version; fills that leave it as it was have a name of their own."""
+    if after is not before or not new:
+        return f"{after.key}#{before.version + 1}"
+    return f"{after.key}#{before.version}:{plain(max(fill.cum_qty for fill in new))}"
+
+
 def _order_event(
-    cycle: Cycle, order: Order, new: Sequence[Fill], seen: VenueOrder | None, source: str, now: datetime
+    cycle: Cycle,
+    before: Order,
+    order: Order,
+    new: Sequence[Fill],
+    seen: VenueOrder | None,
+    source: str,
+    now: datetime,
 ) -> Event:
     data: dict[str, Any] = {"filled_qty": plain(order.filled_qty)}
     if seen is not None:
@@ -459,6 +509,7 @@ def _order_event(
         cycle_id=cycle.id,
         order_key=order.key,
         data=data,
+        uid=_event_uid(before, order, new),
     )
 
 

@@ -7,19 +7,32 @@ from datetime import datetime
 from dca.domain.market import Quote
 from dca.domain.record import Decision
 from dca.ports import Situation, Store
+from dca.strategy import dca as decisions
 from dca.strategy.dca import Action, Terms, Wait
 from dca.strategy.explain import triggers
 
 Verdict = tuple[str, object]
 """What makes two decisions the same one: its word, and the price it waits for."""
 
+CODES: dict[type[Action], str] = {
+    decisions.Buy: "buy",
+    decisions.Sell: "sell",
+    decisions.Cancel: "cancel",
+    decisions.Trail: "trail",
+    decisions.StopTrailing: "stop_trailing",
+    decisions.Wake: "wake",
+    decisions.MoveStop: "move_stop",
+    decisions.StartStop: "start_stop",
+    decisions.ClearStop: "clear_stop",
+}
+"""How a decision to act is called on record."""
 LONGEST = 1_000
 
 
 def verdict_of(decision: Action | Wait) -> Verdict:
     if isinstance(decision, Wait):
         return (decision.code, decision.wanted)
-    return (type(decision).__name__.lower(), None)
+    return (CODES[type(decision)], None)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.market import Quote
 from dca.domain.money import ONE, ZERO, percent, plain
 from dca.domain.order import Purpose
-from dca.strategy.exits import floor_price, take_profit_price, trailing_price
+from dca.strategy.exits import floor_price, raised_stop, stop_price, take_profit_price, trailing_price
 from dca.strategy.ladder import deviation_pct, spend
 
 _SHOWN = Context(prec=8)
@@ -79,7 +79,34 @@ class Cancel:
     reason: str
 
 
-Action = Buy | Sell | Trail | StopTrailing | Wake | Cancel
+@dataclass(frozen=True, slots=True)
+class MoveStop:
+    """The stop moves up to `price`, which must be stored before it is used."""
+
+    price: Decimal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartStop:
+    """The bid is at or below the stop from `since` on; the sale waits for the timeout."""
+
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClearStop:
+    """The bid recovered: the time at or below the stop counts from nothing again."""
+
+    reason: str
+
+
+Change = Trail | StopTrailing | Wake | MoveStop | StartStop | ClearStop
+"""What only the cycle's own row shows."""
+Action = Buy | Sell | Cancel | Change
+_GUARDED = frozenset({CycleStatus.WATCHING, CycleStatus.TRAILING, CycleStatus.BUYING})
+"""Statuses in which the stop is looked at: in the others nothing is held, or it is being sold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +124,44 @@ class Terms:
 def decide(cycle: Cycle, asset: Asset, quote: Quote, now: datetime, terms: Terms) -> Action | Wait:
     """What the rules want for `cycle` at `quote`. Buys look at the ask, sells at the bid.
 
-    A disabled or paused asset buys nothing more; what it holds is still sold by its rules.
+    A disabled or paused asset buys nothing more; what it holds is still sold by its rules. The stop
+    comes before everything else.
     """
-    status = cycle.status
     if asset.halted_reason is not None:
         return Wait("asset_halted")
+    if cycle.status not in _GUARDED:
+        return _usual(cycle, asset, quote, now, terms)
+    stop = stop_price(cycle, asset.rules)
+    if stop is not None and quote.bid <= stop:
+        return _stopped(cycle, asset, stop, quote, now)
+    if cycle.stop_since is not None:
+        return ClearStop(f"bid {shown(quote.bid)} is not at the stop any more")
+    raised = None if stop is None else raised_stop(cycle, asset.rules, quote.bid, terms.taker_fee)
+    if raised is not None:
+        return MoveStop(raised, f"bid {shown(quote.bid)} moves the stop to {shown(raised)}")
+    return _usual(cycle, asset, quote, now, terms)
+
+
+def _stopped(cycle: Cycle, asset: Asset, stop: Decimal, quote: Quote, now: datetime) -> Action | Wait:
+    """The bid is at or below the stop: the working buy makes way, then everything is sold.
+
+    With a timeout the bid must stay there. Time without quotes counts once the next one is there still.
+    """
+    timeout = timedelta(seconds=asset.rules.stop_loss_timeout)
+    why = f"bid {shown(quote.bid)} is at or below the stop {shown(stop)}"
+    if timeout and cycle.stop_since is None:
+        return StartStop(now, f"{why}: sold unless it recovers within {asset.rules.stop_loss_timeout} s")
+    if cycle.status is CycleStatus.BUYING:
+        order = cycle.latest_order_id
+        return Wait("order_working") if order is None else Cancel(order, f"{why}: the buy makes way")
+    if cycle.stop_since is not None and min(now, quote.at) - cycle.stop_since < timeout:
+        return Wait("stopping", quote.bid, stop)
+    return Sell(cycle.quantity, why, Purpose.STOP_LOSS)
+
+
+def _usual(cycle: Cycle, asset: Asset, quote: Quote, now: datetime, terms: Terms) -> Action | Wait:
+    """What is wanted while no stop is hit."""
+    status = cycle.status
     if status is CycleStatus.WATCHING:
         if cycle.quantity > 0:
             return _holding(cycle, asset, quote, terms.taker_fee)
@@ -180,16 +240,23 @@ def _trailing(cycle: Cycle, asset: Asset, quote: Quote, taker_fee: Decimal) -> A
 def wakes_at(cycle: Cycle, asset: Asset) -> datetime:
     """When the cooldown of a resting cycle has passed."""
     since = cycle.previous_completed_at or cycle.created_at
-    return since + timedelta(seconds=asset.rules.cooldown_period)
+    return since + timedelta(seconds=rest_s(asset))
+
+
+def rest_s(asset: Asset) -> int:
+    """How many seconds the asset rests after its last sale; after a stop it may be more."""
+    own = asset.rules.stop_loss_cooldown_period
+    return own if asset.stopped_out and own is not None else asset.rules.cooldown_period
 
 
 def restart_trigger(asset: Asset) -> Decimal | None:
     """The ask at which the cooldown ends early; None when only time ends it.
 
-    A cheap price is of no use to an asset that buys nothing, and may be gone once it does again.
+    A cheap price is of no use to an asset that buys nothing, and may be gone once it does again. After
+    a stop a falling price is no bargain.
     """
     drop = asset.rules.buy_order_price_deviation_percent
-    if not asset.buys or asset.last_sell_price is None or drop <= 0:
+    if not asset.buys or asset.stopped_out or asset.last_sell_price is None or drop <= 0:
         return None
     return asset.last_sell_price * (ONE - percent(drop))
 
@@ -197,7 +264,7 @@ def restart_trigger(asset: Asset) -> Decimal | None:
 def resting(cycle: Cycle, asset: Asset, quote: Quote | None, now: datetime) -> Wake | Wait:
     """What a cycle in cooldown wants; without a quote only time can wake it."""
     if now >= wakes_at(cycle, asset):
-        return Wake(f"the cooldown of {asset.rules.cooldown_period} s is over")
+        return Wake(f"the cooldown of {rest_s(asset)} s is over")
     trigger = restart_trigger(asset)
     if trigger is None or quote is None:
         return Wait("cooling_down")
@@ -217,6 +284,7 @@ _SENTENCES = {
     "no_cycle": "the asset has no cycle yet",
     "ladder_used": "every safety order is used; bid {seen} has not reached the take profit {wanted}",
     "between": "ask {seen} is above the next safety order at {wanted}, and below the take profit",
+    "stopping": "bid {seen} is at or below the stop {wanted}: sold unless it recovers in time",
     "trailing": "trailing: bid {seen} is above the selling price {wanted}",
     "cooling_down": "cooling down",
     "cycle_finished": "the cycle is finished",

@@ -1,7 +1,7 @@
 """Why: every trigger of a cycle with its distance from the market, in numbers and in sentences."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from dca.domain.asset import Asset
@@ -9,7 +9,13 @@ from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.market import Quote
 from dca.domain.money import HUNDRED, ZERO, plain
 from dca.strategy.dca import Terms, restart_trigger, safety_trigger, shown, wakes_at
-from dca.strategy.exits import floor_price, take_profit_price, trailing_price
+from dca.strategy.exits import (
+    break_even_trigger,
+    floor_price,
+    stop_price,
+    take_profit_price,
+    trailing_price,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +83,31 @@ def triggers(cycle: Cycle, asset: Asset, quote: Quote, now: datetime, terms: Ter
         sells = trailing_price(cycle.highest_trailing_price, asset.rules)
         floor = floor_price(cycle.average_purchase_price, fee)
         return [
+            *_stop(cycle, asset, quote, now, fee),
             _falls("trailing_sale", "bid", quote.bid, sells),
             _falls("end_of_trailing", "bid", quote.bid, floor),
         ]
-    found = []
+    found = _stop(cycle, asset, quote, now, fee)
     safety = safety_trigger(cycle, asset)
     if safety is not None:
         found.append(_falls("safety_order", "ask", quote.ask, safety, cycle.safety_orders + 1))
     target = take_profit_price(cycle.average_purchase_price, asset.rules, fee)
     found.append(Trigger("take_profit", "bid", quote.bid, target, met=quote.bid >= target))
+    return found
+
+
+def _stop(cycle: Cycle, asset: Asset, quote: Quote, now: datetime, fee: Decimal) -> list[Trigger]:
+    """The stop, the end of its timeout while it is hit, and what would move it to break-even."""
+    stop, rules = stop_price(cycle, asset.rules), asset.rules
+    if stop is None:
+        return []
+    found = [_falls("stop_loss", "bid", quote.bid, stop)]
+    if found[0].met and rules.stop_loss_timeout and cycle.stop_since is not None:
+        due = cycle.stop_since + timedelta(seconds=rules.stop_loss_timeout)
+        found.append(Trigger("stop_loss_timeout", at=due, met=min(now, quote.at) >= due))
+    rises = break_even_trigger(cycle, rules)
+    if rises is not None and stop < floor_price(cycle.average_purchase_price, fee):
+        found.append(Trigger("break_even", "bid", quote.bid, rises, met=quote.bid >= rises))
     return found
 
 

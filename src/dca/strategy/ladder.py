@@ -65,13 +65,20 @@ def commitment(rules: Rules) -> Decimal:
     return ladder(rules)[-1].committed
 
 
+def rest(rules: Rules, done: int) -> Decimal:
+    """The USD that the safety orders after step `done` cost."""
+    return sum((spend(rules, step) for step in range(done + 1, rules.max_safety_orders + 1)), ZERO)
+
+
 def complaints(rules: Rules, taker_fee: Decimal) -> list[str]:
     """What is wrong with `rules`, a sentence each; empty when they can be traded.
 
     `taker_fee` is a ratio. Names are those of the settings, so that a person finds them.
     """
     found = _range_complaints(rules)
-    return found or _ladder_complaints(rules) + _exit_complaints(rules, taker_fee)
+    if found:
+        return found
+    return _ladder_complaints(rules) + _exit_complaints(rules, taker_fee) + _stop_complaints(rules, taker_fee)
 
 
 def _range_complaints(rules: Rules) -> list[str]:
@@ -86,7 +93,15 @@ def _range_complaints(rules: Rules) -> list[str]:
         ("cooldown_period", rules.cooldown_period, 0, 2_592_000, "seconds"),
         ("take_profit_percent", rules.take_profit_percent, Decimal("0.01"), 1000, "%"),
         ("safety_order_deviation", rules.safety_order_deviation, Decimal("0.01"), 99, "%"),
+        ("stop_loss_timeout", rules.stop_loss_timeout, 0, 86_400, "seconds"),
     ]
+    if rules.stop_loss_percent is not None:
+        ranges.append(("stop_loss_percent", rules.stop_loss_percent, Decimal("0.1"), 99, "%"))
+    if rules.break_even_percent is not None:
+        ranges.append(("break_even_percent", rules.break_even_percent, Decimal("0.01"), 1000, "%"))
+    if rules.stop_loss_cooldown_period is not None:
+        rest_s = rules.stop_loss_cooldown_period
+        ranges.append(("stop_loss_cooldown_period", rest_s, 0, 2_592_000, "seconds"))
     return [
         f"{name} is {_show(value)}; it must be from {_show(low)} to {_show(high)} {unit}"
         for name, value, low, high, unit in ranges
@@ -127,6 +142,60 @@ def _exit_complaints(rules: Rules, taker_fee: Decimal) -> list[str]:
     if rules.ttp_enabled and rules.ttp_deviation_percent <= 0:
         found.append("ttp_enabled needs a ttp_deviation_percent above 0")
     return found
+
+
+def _stop_complaints(rules: Rules, taker_fee: Decimal) -> list[str]:
+    if rules.stop_loss_percent is None:
+        without = {
+            "stop_loss_timeout": rules.stop_loss_timeout > 0,
+            "stop_loss_trailing": rules.stop_loss_trailing,
+            "break_even_percent": rules.break_even_percent is not None,
+            "stop_loss_cooldown_period": rules.stop_loss_cooldown_period is not None,
+        }
+        return [f"{name} needs a stop_loss_percent" for name, given in without.items() if given]
+    armed = rules.break_even_percent
+    if armed is not None and (ONE + percent(armed)) * (ONE - taker_fee) <= ONE:
+        return [
+            f"break_even_percent is {_show(armed)}, no more than the fee of {_show(taker_fee * HUNDRED)} %: "
+            "the stop would sell as soon as it moves"
+        ]
+    return []
+
+
+def depths_pct(rules: Rules, taker_fee: Decimal) -> list[Decimal]:
+    """How far below the average before it each safety order waits, in percent, the first one first.
+
+    Taken as if every buy filled where it waits; the average is of what is left after fees.
+    """
+    base, *steps = ladder(rules)
+    cost, coins = base.spend, base.spend * (ONE - taker_fee)
+    found = []
+    for step in steps:
+        price = ONE - percent(step.drop_pct)
+        found.append((ONE - price * coins / cost) * HUNDRED)
+        cost += step.spend
+        coins += step.spend / price * (ONE - taker_fee)
+    return found
+
+
+def warnings(rules: Rules, taker_fee: Decimal) -> list[str]:
+    """What can be traded and may yet not be meant, a sentence each."""
+    stop, depths = rules.stop_loss_percent, depths_pct(rules, taker_fee)
+    cut = next((number for number, depth in enumerate(depths, 1) if stop is not None and depth >= stop), None)
+    if stop is None or cut is None:
+        return []
+    return [
+        f"the stop cuts the ladder at safety order {cut}: it sells everything {_show(stop)} % below the "
+        f"average, and that order waits {depths[cut - 1]:.2f} % below it; the whole ladder is bought only "
+        f"with a stop of more than {max(depths):.2f} %"
+    ]
+
+
+def most_lost(rules: Rules, taker_fee: Decimal) -> Decimal | None:
+    """The USD that a stop loses about where it was never moved, after the whole ladder; None without."""
+    if rules.stop_loss_percent is None:
+        return None
+    return commitment(rules) * (ONE - (ONE - percent(rules.stop_loss_percent)) * (ONE - taker_fee))
 
 
 def _show(value: Decimal | int) -> str:

@@ -39,12 +39,12 @@ def upgrade(url: str, *, at: datetime | None = None) -> list[str]:
     target = parse(url)
     applied: list[str] = []
     try:
-        with _connection(target, create=True) as connection:
+        with connected(target, create=True) as connection:
             command.upgrade(_config(connection, applied), "head")
             _name_install(connection, at or SystemClock().now())
             connection.commit()
     except DBAPIError as error:
-        raise _translated(target, error) from error
+        raise translated(target, error) from error
     except CommandError as error:
         raise ConfigError(f"{target}: {error}: it belongs to a newer version of this program") from error
     except OSError as error:
@@ -58,17 +58,17 @@ def current(url: str) -> str | None:
     if target.sqlite and not target.path.exists():
         return None
     try:
-        with _connection(target, create=False) as connection:
+        with connected(target, create=False) as connection:
             context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
             return context.get_current_revision()
     except DBAPIError as error:
         if getattr(error.orig, "errno", None) == NO_DATABASE:
             return None
-        raise _translated(target, error) from error
+        raise translated(target, error) from error
 
 
 @contextmanager
-def _connection(target: Target, *, create: bool) -> Iterator[Connection]:
+def connected(target: Target, *, create: bool) -> Iterator[Connection]:
     """A connection inside a transaction that nobody else can write beside."""
 
     def connect() -> Any:
@@ -115,7 +115,8 @@ def _name_install(connection: Connection, at: datetime) -> None:
         connection.execute(insert(install).values(id=1, nonce=secrets.token_hex(4), created_at=at))
 
 
-def _translated(target: Target, error: DBAPIError) -> ConfigError | StoreError:
+def translated(target: Target, error: DBAPIError) -> ConfigError | StoreError:
+    """What the driver raised, sorted by what the caller must do."""
     fault = fault_of(error)
     if fault is Fault.REFUSED:
         return ConfigError(f"DATABASE_URL: {said(error)}")

@@ -73,6 +73,9 @@ _traded: Query = (
     .where(t.cycles.c.asset_id == bindparam("row"))
 )
 HAS_ORDERS: Query = _traded.limit(1)
+REMOVE_CYCLE: Delete = delete(t.cycles).where(
+    t.cycles.c.id == bindparam("row"), t.cycles.c.version == bindparam("read_version")
+)
 REMOVE_CYCLES: Delete = delete(t.cycles).where(t.cycles.c.asset_id == bindparam("row"))
 REMOVE_ASSET: Delete = delete(t.assets).where(
     t.assets.c.id == bindparam("row"), t.assets.c.version == bindparam("read_version")
@@ -164,6 +167,9 @@ ORDERS_OF: Query = (
     select(*rows.ORDER).where(t.orders.c.cycle_id == bindparam("cycle")).order_by(t.orders.c.seq)
 )
 # By status, not by slot: an order that turned up late may be live without a slot.
+OWN_VENUE_IDS: Query = select(t.orders.c.venue_id).where(
+    t.orders.c.venue_id.in_(bindparam("venue_ids", expanding=True))
+)
 LIVE_ORDERS: Query = select(*rows.ORDER).where(t.orders.c.status.in_(_LIVE)).order_by(t.orders.c.seq)
 _mine = t.orders.alias("mine")
 # Orders by fills, with the cycle beside its own order only (else it is read over and over): one wide
@@ -356,6 +362,9 @@ LAST_BALANCE: Query = (
     .where(t.balances.c.at < bindparam("until"))
     .order_by(t.balances.c.at.desc())
     .limit(1)
+)
+FIRST_BALANCE: Query = (
+    select(*rows.BALANCE).where(t.balances.c.at >= bindparam("since")).order_by(t.balances.c.at).limit(1)
 )
 INSERT_BALANCE: Insert = insert(t.balances)
 

@@ -285,6 +285,7 @@ replacements = _table(
     _required("version", Integer),
     # The cycle's id until the replacement is over, then NULL: one of them per cycle.
     Column("open_slot", Id),
+    Column("limit", Exact),
     UniqueConstraint("old_key"),
     UniqueConstraint("open_slot"),
 )

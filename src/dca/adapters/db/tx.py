@@ -1,6 +1,6 @@
 """One transaction on the database, statement by statement."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -24,6 +24,8 @@ from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
 from dca.domain.replacement import Replacement
 from dca.ports import CycleRecord, Situation, Standing
 
+IN_ONE_QUESTION = 500
+"""Values that one statement asks for: SQLite takes no more than some thousands."""
 _ASSET_WIDTH = len(rows.ASSET)
 _CYCLE_WIDTH = len(s.CYCLE)
 _FILL_START = _CYCLE_WIDTH + len(rows.ORDER)
@@ -139,15 +141,26 @@ class SqlTx:
             records[fill.cycle_id].fills.append(fill)
         return list(records.values())
 
-    def insert_cycle(self, asset_id: int, status: CycleStatus, *, at: datetime) -> Cycle | None:
+    def insert_cycle(
+        self, asset_id: int, status: CycleStatus, *, at: datetime, number: int | None = None
+    ) -> Cycle | None:
         new = Cycle(id=0, asset_id=asset_id, status=status, created_at=at, updated_at=at)
+        values = rows.cycle_values(new) if number is None else {**rows.cycle_values(new), "id": number}
         try:
-            result = self._connection.execute(s.INSERT_CYCLE, rows.cycle_values(new))
+            result = self._connection.execute(s.INSERT_CYCLE, values)
         except IntegrityError as error:
             if is_duplicate(error):
                 return None
             raise
         return self.cycle(_only(result.inserted_primary_key))
+
+    def remove_cycle(self, cycle: Cycle) -> bool:
+        if self.orders_of(cycle.id):
+            return False
+        removed = self._connection.execute(s.REMOVE_CYCLE, {"row": cycle.id, "read_version": cycle.version})
+        if removed.rowcount != 1:
+            raise StaleWrite(f"cycle {cycle.id} is not at version {cycle.version} any more")
+        return True
 
     def update_cycle(self, cycle: Cycle) -> Cycle:
         values = rows.cycle_values(cycle)
@@ -196,6 +209,11 @@ class SqlTx:
 
     def orders(self) -> list[Order]:
         return [rows.order_of(row) for row in self._all(s.ORDERS)]
+
+    def own_venue_ids(self, venue_ids: Collection[str]) -> set[str]:
+        wanted = sorted(set(venue_ids))
+        parts = (wanted[start : start + IN_ONE_QUESTION] for start in range(0, len(wanted), IN_ONE_QUESTION))
+        return {found for part in parts for (found,) in self._all(s.OWN_VENUE_IDS, venue_ids=part)}
 
     def live_orders(self) -> list[Order]:
         return [rows.order_of(row) for row in self._all(s.LIVE_ORDERS)]
@@ -425,6 +443,10 @@ class SqlTx:
 
     def last_balance(self, until: datetime) -> Balance | None:
         row = self._one(s.LAST_BALANCE, until=until)
+        return rows.balance_of(row) if row else None
+
+    def first_balance(self, since: datetime) -> Balance | None:
+        row = self._one(s.FIRST_BALANCE, since=since)
         return rows.balance_of(row) if row else None
 
     def add_activity(self, activity: Activity) -> bool:

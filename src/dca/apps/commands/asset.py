@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from decimal import Decimal
 from typing import Any
@@ -12,12 +13,12 @@ from dca.apps import status as status_page
 from dca.apps.commands.options import agreed, amount, asking, command, with_symbol
 from dca.domain.asset import Asset, Rules
 from dca.domain.money import plain
-from dca.ports import Broker, Store
+from dca.ports import Broker, Situation, Store, Tx
 from dca.service import adoption, assets
 from dca.service.operating import coins
 from dca.service.recorder import Recorder
 from dca.strategy.dca import shown
-from dca.strategy.ladder import ladder
+from dca.strategy.ladder import ladder, most_lost, warnings
 
 DEFAULTS: dict[str, Any] = {
     "base_order_amount": Decimal(20),
@@ -46,7 +47,37 @@ RULE_OPTIONS: list[tuple[str, str, Any, str]] = [
         "%% below the last sale that ends the rest early",
     ),
     ("--max-cycle-spend", "max_cycle_spend", "amount", "USD a cycle may spend at most"),
+    (
+        "--stop-loss",
+        "stop_loss_percent",
+        "amount_or_none",
+        "%% below the average at which all is sold, or none, which ends the options below too",
+    ),
+    (
+        "--stop-loss-timeout",
+        "stop_loss_timeout",
+        "whole_or_none",
+        "seconds that the price must stay at or below the stop",
+    ),
+    ("--stop-loss-trailing", "stop_loss_trailing", "switch", "the stop follows the highest bid"),
+    (
+        "--break-even",
+        "break_even_percent",
+        "amount_or_none",
+        "%% above the average from which on the stop stands where nothing is lost",
+    ),
+    (
+        "--stop-loss-cooldown",
+        "stop_loss_cooldown_period",
+        "whole_or_none",
+        "seconds to rest after a stop, instead of --cooldown",
+    ),
 ]
+STOP_RULES = frozenset(
+    {"stop_loss_timeout", "stop_loss_trailing", "break_even_percent", "stop_loss_cooldown_period"}
+)
+"""Rules that mean nothing without a stop."""
+NONE = "none"
 
 
 def add(commands: Any) -> None:
@@ -106,6 +137,8 @@ def _rule_options(command: argparse.ArgumentParser, defaults: dict[str, Any]) ->
         "amount": {"type": amount},
         "whole": {"type": int},
         "switch": {"action": argparse.BooleanOptionalAction},
+        "amount_or_none": {"type": _or_none(amount), "metavar": "PERCENT|none"},
+        "whole_or_none": {"type": _or_none(int), "metavar": "SECONDS|none"},
     }
     for option, name, kind, words in RULE_OPTIONS:
         default = defaults.get(name)
@@ -114,9 +147,25 @@ def _rule_options(command: argparse.ArgumentParser, defaults: dict[str, Any]) ->
     command.add_argument("--offline", action="store_true", help="do not ask the venue about the symbol")
 
 
+def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """For argparse: what `read` makes of a text, or NONE."""
+
+    def reading(text: str) -> Any:
+        return NONE if text.strip().lower() == NONE else read(text)
+
+    reading.__name__ = "amount" if read is amount else "number"
+    return reading
+
+
 def _rules(options: argparse.Namespace, base: dict[str, Any]) -> Rules:
+    """`base` with what was given; `none` puts a rule back to its default."""
     given = {field.name: getattr(options, field.name) for field in fields(Rules)}
-    return Rules(**{**base, **{name: value for name, value in given.items() if value is not None}})
+    given = {name: value for name, value in given.items() if value is not None}
+    off = {name for name, value in given.items() if value == NONE}
+    if "stop_loss_percent" in off:
+        off |= STOP_RULES - given.keys()
+    default = {field.name: field.default for field in fields(Rules)}
+    return Rules(**{**base, **given, **{name: default[name] for name in off}})
 
 
 def _add(options: argparse.Namespace) -> None:
@@ -126,7 +175,7 @@ def _add(options: argparse.Namespace) -> None:
     symbol = assets.check(options.symbol, rules, settings.fees.taker, venue)
     with wiring.opened(settings) as store:
         asset = assets.add(store, wiring.clock(settings), symbol, rules, is_enabled=not options.disabled)
-    print(_described(asset))
+    _print(asset, settings)
 
 
 def _set(options: argparse.Namespace) -> None:
@@ -138,11 +187,19 @@ def _set(options: argparse.Namespace) -> None:
         return replace(asset, rules=_rules(options, current))
 
     with wiring.opened(settings) as store:
-        asset = store.read(lambda tx: tx.asset_by_symbol(symbol))
-    if asset is not None:
+        situation = store.read(lambda tx: _situation(tx, symbol))
+    if situation is not None:
+        rules = edit(situation.asset).rules
         venue = None if options.offline else wiring.broker(settings)
-        assets.check(symbol, edit(asset).rules, settings.fees.taker, venue)
+        assets.check(symbol, rules, settings.fees.taker, venue)
+        if venue is not None:
+            assets.check_stop(symbol, rules, situation, venue)
     _changed(settings, symbol, edit, "rules changed by the operator")
+
+
+def _situation(tx: Tx, symbol: str) -> Situation | None:
+    asset = tx.asset_by_symbol(symbol)
+    return None if asset is None else tx.situation(asset.id)
 
 
 def _switch(options: argparse.Namespace) -> None:
@@ -194,10 +251,18 @@ def _remove(options: argparse.Namespace) -> None:
 def _changed(settings: env.Settings, symbol: str, edit: Any, why: str) -> None:
     with wiring.opened(settings) as store:
         asset = assets.change(store, wiring.clock(settings), symbol, edit, why)
-    print(_described(asset))
+    _print(asset, settings)
 
 
-def _described(asset: Asset) -> str:
+def _print(asset: Asset, settings: env.Settings) -> None:
+    """The asset in a line, with what may not be meant of it."""
+    fee = settings.fees.taker
+    print(_described(asset, fee))
+    for warning in warnings(asset.rules, fee):
+        print(f"  note: {warning}")
+
+
+def _described(asset: Asset, taker_fee: Decimal) -> str:
     steps = ladder(asset.rules)
     state = "enabled" if asset.is_enabled else "disabled"
     if asset.paused_reason:
@@ -207,16 +272,33 @@ def _described(asset: Asset) -> str:
     return (
         f"{asset.asset_symbol} ({state}): {len(steps)} buys, {plain(steps[-1].committed)} USD in all, "
         f"the last at {steps[-1].drop_pct:.2f} % below the base fill; "
-        f"take profit {plain(asset.rules.take_profit_percent)} %"
+        f"take profit {plain(asset.rules.take_profit_percent)} %{_stop(asset.rules, taker_fee)}"
     )
 
 
+def _stop(rules: Rules, taker_fee: Decimal) -> str:
+    """The stop in words; nothing without one."""
+    lost = most_lost(rules, taker_fee)
+    if rules.stop_loss_percent is None or lost is None:
+        return ""
+    words = f"; stop loss {plain(rules.stop_loss_percent)} % below the average"
+    if rules.stop_loss_trailing:
+        words += ", trailing"
+    if rules.stop_loss_timeout:
+        words += f", after {rules.stop_loss_timeout} s there"
+    if rules.break_even_percent is not None:
+        words += f", at break-even once {plain(rules.break_even_percent)} % above it"
+    return f"{words}: about {lost:.2f} USD are lost when it sells the whole ladder"
+
+
 def _list(options: argparse.Namespace) -> None:
-    with wiring.opened(env.local()) as store:
+    settings = env.local()
+    with wiring.opened(settings) as store:
         found = store.read(lambda tx: tx.assets())
     if options.json:
         print(json.dumps([status_page.asset_fields(asset) for asset in found], indent=2))
     elif not found:
         print("no assets yet; add one with: dca asset add BTC/USD")
     else:
-        print("\n".join(_described(asset) for asset in found))
+        for asset in found:
+            _print(asset, settings)

@@ -13,6 +13,8 @@ from dca.apps.commands.options import command
 from dca.domain.errors import ConfigError
 
 EVERY_MINUTE, EVERY_5_MINUTES = "* * * * *", "*/5 * * * *"
+HOURLY = "59 * * * *"
+"""Also in the last minute of every day, so that its statement ends with the day."""
 DAILY = "17 4 * * *"
 """At a time of day that no zone's clock skips or repeats when summer time begins or ends."""
 SCHEDULE = {
@@ -22,6 +24,7 @@ SCHEDULE = {
     "notifier": EVERY_MINUTE,
     "consistency_checker": EVERY_5_MINUTES,
     "asset_caretaker": EVERY_5_MINUTES,
+    "bookkeeper": HOURLY,
     "housekeeping": DAILY,
 }
 """When cron runs each script."""

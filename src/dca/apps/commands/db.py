@@ -60,7 +60,7 @@ def _backup(options: argparse.Namespace) -> None:
 def _restore(options: argparse.Namespace) -> None:
     settings = env.local()
     now = wiring.clock(settings).now()
-    with _without_streamer(settings.run_dir):
+    with without_streamer(settings.run_dir):
         restoring = restore.begun(settings.database_url, options.file, now, may_be_alive)
         if not agreed(options, RESTORING.format(file=options.file, target=restoring.target)):
             return
@@ -75,7 +75,7 @@ def _restore(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _without_streamer(run_dir: Path) -> Iterator[None]:
+def without_streamer(run_dir: Path) -> Iterator[None]:
     """While inside, none runs on this machine, and none can be started. Raises ConfigError."""
     pid_file = PidFile(pid_path(run_dir))
     try:

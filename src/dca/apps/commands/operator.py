@@ -15,12 +15,13 @@ from dca.domain.cycle import Cycle
 from dca.domain.errors import ConfigError, StoreError
 from dca.domain.market import Quote, symbol_of
 from dca.domain.money import plain
-from dca.domain.order import Order
+from dca.domain.order import Order, Side
 from dca.domain.position import fold
 from dca.ports import Store
 from dca.service import adoption, assets, funds, operating
 from dca.service.brief import Brief
 from dca.service.operating import Desk, Done
+from dca.service.replacing import by_hand, left_to_spend, replaceable
 from dca.strategy.dca import shown
 from dca.strategy.exits import take_profit_price
 
@@ -58,6 +59,12 @@ def _cycle_commands(commands: Any) -> None:
     with_symbol(canceling)
     asking(canceling)
     canceling.set_defaults(run=_cancel_orders)
+    words = "cancel the live order of the cycle and send what is left of it anew, at a price of today"
+    replacing = command(cycle, "replace", words, "dca cycle replace BTC/USD --limit 61000")
+    with_symbol(replacing)
+    replacing.add_argument("--limit", type=amount, help="the most a buy may pay per coin (default: the ask)")
+    asking(replacing)
+    replacing.set_defaults(run=_replace)
     words = "buy more for the cycle now; it counts into the average and uses no safety order"
     adding = command(cycle, "add-funds", words, "dca cycle add-funds BTC/USD 50")
     with_symbol(adding)
@@ -230,6 +237,28 @@ def _cancel_orders(options: argparse.Namespace) -> int:
             return 0
         done = operating.cancel_orders(desk, options.symbol)
     return _told(done)
+
+
+def _replace(options: argparse.Namespace) -> int:
+    settings = env.load()
+    with wiring.opened(settings) as store:
+        desk = _desk(settings, store)
+        brief, order = replaceable(desk, options.symbol, options.limit)
+        quote = desk.quote(options.symbol)
+        if not agreed(options, _replacing_plan(brief, order, quote, options.limit)):
+            return 0
+        done = by_hand(desk, options.symbol, options.limit)
+    return _told(done)
+
+
+def _replacing_plan(brief: Brief, order: Order, quote: Quote, limit: Decimal | None) -> str:
+    lines = [f"{quote.symbol}, cycle {_cycle(brief).id}:", f"  cancel {_order(order)}"]
+    if order.intent.side is Side.SELL:
+        lines.append(f"  sell what is left of it at the market, bid {shown(quote.bid)}")
+    else:
+        left, price = left_to_spend(brief, order), limit or quote.ask
+        lines.append(f"  buy for what is left of it, {left:.2f} USD, at no more than {shown(price)}")
+    return "\n".join(lines)
 
 
 def _add_funds(options: argparse.Namespace) -> int:

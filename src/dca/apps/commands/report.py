@@ -8,7 +8,7 @@ from typing import Any
 
 from dca import settings as env
 from dca import wiring
-from dca.apps import pnl
+from dca.apps import ledger, pnl
 from dca.apps.commands.options import command
 from dca.apps.prices import prices
 from dca.apps.words import console
@@ -23,10 +23,34 @@ def add(commands: Any) -> None:
     profit.add_argument("--since", metavar="DAY", help="the first day, such as 2026-01-01 (UTC)")
     profit.add_argument("--until", metavar="DAY", help="the last day")
     profit.add_argument("--by", choices=pnl.GROUPS, default="cycle", help="what a row is (default cycle)")
-    form = profit.add_mutually_exclusive_group()
+    _forms(profit)
+    profit.set_defaults(run=_pnl)
+    words = "the account: cash and coins at the venue, and what explains every change, to the cent"
+    account = command(reports, "statement", words, "dca report statement --day 2026-11-20")
+    account.add_argument("--day", metavar="DAY", help="the first day, such as 2026-01-01 (UTC); else today")
+    account.add_argument("--to", metavar="DAY", help="the last day, where it is another one")
+    _forms(account)
+    account.set_defaults(run=_statement)
+
+
+def _forms(parser: argparse.ArgumentParser) -> None:
+    form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", metavar="FILE", help="write exact numbers as CSV; - is the terminal")
     form.add_argument("--json", action="store_true", help="print exact numbers as JSON")
-    profit.set_defaults(run=_pnl)
+
+
+def _statement(options: argparse.Namespace) -> None:
+    settings = env.local()
+    day = options.day or f"{wiring.clock(settings).now():%Y-%m-%d}"
+    since, until = pnl.span(day, options.to or day)
+    with wiring.opened(settings) as store:
+        found = ledger.report(store, since, until)
+    if options.csv is not None:
+        _write(options.csv, ledger.as_csv(found))
+    elif options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        console().print(ledger.page(found))
 
 
 def _pnl(options: argparse.Namespace) -> None:

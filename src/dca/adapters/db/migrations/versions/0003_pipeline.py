@@ -104,6 +104,7 @@ def _replacements() -> None:
         sa.Column("new_key", KEY),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("open_slot", Id),
+        sa.Column("limit", Exact),
         sa.PrimaryKeyConstraint("seq", name="pk_dca_replacements"),
         sa.UniqueConstraint("old_key", name="uq_dca_replacements_old_key"),
         sa.UniqueConstraint("open_slot", name="uq_dca_replacements_open_slot"),
