@@ -1,6 +1,6 @@
 """What the services need from the outside, as protocols; adapters provide it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -252,8 +252,16 @@ class Tx(Protocol):
     def closed_records(self, since: datetime, until: datetime) -> list[CycleRecord]:
         """Every cycle that was finished at or after `since` and before `until`, by cycle id."""
 
-    def insert_cycle(self, asset_id: int, status: CycleStatus, *, at: datetime) -> Cycle | None:
-        """The new cycle; None when the asset has an unfinished one already."""
+    def insert_cycle(
+        self, asset_id: int, status: CycleStatus, *, at: datetime, number: int | None = None
+    ) -> Cycle | None:
+        """The new cycle; None when the asset has an unfinished one already.
+
+        `number` is an id that the venue's keys already tell; later cycles get higher ones."""
+
+    def remove_cycle(self, cycle: Cycle) -> bool:
+        """The cycle is gone. False, and nothing written, when an order belongs to it. Raises
+        StaleWrite."""
 
     def update_cycle(self, cycle: Cycle) -> Cycle:
         """The row as written, its version raised.
@@ -282,6 +290,9 @@ class Tx(Protocol):
 
     def live_orders(self) -> list[Order]:
         """Every order that is in flight, open or partly filled."""
+
+    def own_venue_ids(self, venue_ids: Collection[str]) -> set[str]:
+        """Those of them that belong to orders of the journal."""
 
     def revive_order(self, order: Order) -> bool:
         """The order that was over is live again. False, and nothing written, when its cycle has another
@@ -411,6 +422,9 @@ class Tx(Protocol):
 
     def last_balance(self, until: datetime) -> Balance | None:
         """The newest one before `until`."""
+
+    def first_balance(self, since: datetime) -> Balance | None:
+        """The oldest one at or after `since`."""
 
     def add_activity(self, activity: Activity) -> bool:
         """False, and nothing written, when its id is there already."""

@@ -18,7 +18,7 @@ from dca.adapters.db.backup import BackupFolder
 from dca.adapters.db.store import SqlStore
 from dca.adapters.halt_file import HaltFile
 from dca.adapters.notify import AppriseNotifier
-from dca.adapters.process import PidFile, identity, may_be_alive
+from dca.adapters.process import PidFile, identity, may_be_alive, root_complaint
 from dca.adapters.rotation import LogFolder
 from dca.adapters.sdnotify import supervised
 from dca.adapters.supervise import LocalSupervisor, note_exit, pid_path
@@ -32,6 +32,7 @@ from dca.service.anomaly import Lookout
 from dca.service.breaker import Circuits
 from dca.service.budget import RateBudget
 from dca.service.caretakers.asset_caretaker import AssetCaretaker
+from dca.service.caretakers.bookkeeper import Bookkeeper
 from dca.service.caretakers.consistency_checker import ConsistencyChecker
 from dca.service.caretakers.cooldown_manager import CooldownManager
 from dca.service.caretakers.housekeeping import Housekeeping, Keep
@@ -92,6 +93,9 @@ def start_logging(name: str, settings: Settings, *, terminal: bool = True) -> No
     readable = env_file_complaint(settings.env_file)
     if name == STREAMER and readable:
         log.warning("env_file", extra={"reason": readable})
+    rooted = root_complaint()
+    if name == STREAMER and rooted:
+        log.warning("runs_as_root", extra={"reason": rooted})
 
 
 def store(settings: Settings) -> SqlStore:
@@ -133,6 +137,7 @@ def broker(settings: Settings, database: Store | None = None) -> GuardedBroker:
         Circuits(shared, time, settings.breaker_pause_s),
         rest=rest,
         chance=chance(),
+        keys_pause_s=settings.breaker_pause_s,
     )
 
 
@@ -173,7 +178,9 @@ def terms(settings: Settings) -> Terms:
     return Terms(settings.fees.taker, timedelta(seconds=settings.stale_order_s))
 
 
-def trader(settings: Settings, database: Store, venue: Broker, time: Clock, recorder: Recorder) -> Trader:
+def trader(
+    settings: Settings, database: Store, venue: GuardedBroker, time: Clock, recorder: Recorder
+) -> Trader:
     """Acts on quotes; whoever uses it gives it the venue's instruments."""
     halt_file = HaltFile(settings.run_dir)
     return Trader(
@@ -184,6 +191,7 @@ def trader(settings: Settings, database: Store, venue: Broker, time: Clock, reco
         limits(settings),
         terms(settings),
         halted_outside=halt_file.reason,
+        refusal=venue.refusal,
         slippage=Slippage(
             buy_pct=settings.risk.buy_slippage_pct,
             sell_pct=settings.risk.sell_slippage_pct,
@@ -196,6 +204,7 @@ def trader(settings: Settings, database: Store, venue: Broker, time: Clock, reco
 
 def desk(settings: Settings, database: Store, rest: Callable[[float], object]) -> Desk:
     """What an operator's orders go through; whoever uses it gives its trader the instruments."""
+    watch_boundaries(settings)
     time, venue = clock(settings), broker(settings, database)
     recorder = Recorder(database, time, settings.fees)
     return Desk(
@@ -332,12 +341,18 @@ def asset_caretaker(settings: Settings, database: Store, time: Clock) -> AssetCa
     return AssetCaretaker(database, time)
 
 
+def bookkeeper(settings: Settings, database: Store, time: Clock) -> Bookkeeper:
+    venue, grace = broker(settings, database), time.span(settings.grace_s)
+    return Bookkeeper(database, venue, time, grace, threading.Event().wait)
+
+
 Build = Callable[[Settings, Store, Clock], Caretaker[Any, Any]]
 CARETAKERS: dict[str, Build] = {
     "order_manager": order_manager,
     "cooldown_manager": cooldown_manager,
     "consistency_checker": consistency_checker,
     "asset_caretaker": asset_caretaker,
+    "bookkeeper": bookkeeper,
     "watchdog": watchdog,
     "notifier": notifier_caretaker,
     "housekeeping": housekeeping,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import stat
 from collections import namedtuple
@@ -61,6 +62,7 @@ def test_all_is_well(any_bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
     bot = any_bot
     bot.add()
     cron_ran(bot)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("NOTIFY_URLS", "json://127.0.0.1:9")
     beat = Heartbeat(
         name="streamer",

@@ -48,6 +48,22 @@ def resting_buy(bot: Bot) -> None:
     assert bot.brief().busy
 
 
+def test_a_resting_buy_is_replaced_at_a_price_of_today(bot: Bot) -> None:
+    bot.add()
+    bot.at("20000")
+    resting_buy(bot)
+    code, out, _ = bot.dca("cycle", "replace", BTC, "--dry-run")
+    assert code == 0 and "buy for what is left of it, 100.00 USD, at no more than 20003" in out, out
+    assert bot.brief().orders[-1].status == "open"
+    code, _, said = bot.dca("cycle", "replace", BTC, "--limit", "30000", "--yes")
+    assert code == 78 and "too far from the ask" in said
+    code, out, said = bot.dca("cycle", "replace", BTC, "--yes")
+    assert code == 0, out + said
+    assert "canceled" in out and "filled" in out
+    statuses = [str(order.status) for order in bot.store.read(lambda tx: tx.orders())]
+    assert statuses == ["filled", "canceled", "filled"]
+
+
 def test_a_dry_run_and_a_missing_terminal_do_nothing(bot: Bot) -> None:
     bot.add()
     bot.at("20000")

@@ -7,16 +7,20 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal as D
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from alpaca_servers import CLOSE, HANG, KEY, RESET, SECRET, FaultServer, Reply, fault_server, html, reply
+from build import BTC, T0
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dca.adapters.clock import SystemClock
+from dca.adapters.clock import ManualClock, SystemClock
 from dca.adapters.venues.alpaca import AlpacaBroker, rest
+from dca.adapters.venues.sim import SimVenue
 from dca.domain.errors import DuplicateKey, InDoubt, Rejected, Unauthorized, Unavailable, VenueError
+from dca.domain.market import Quote
 from dca.domain.money import floor_to
 from dca.domain.order import Intent, OrderStatus, Purpose, Side
 from dca.paper.config import PaperConfig, Switches
@@ -156,6 +160,35 @@ def test_executions_are_of_one_order_and_all_of_them(
     assert broker.executions("904837e3-3b76-47ec-b432-046db621571b") == []
 
 
+def test_the_history_has_everybodys_executions_and_every_transfer(
+    broker: AlpacaBroker, venue: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = SystemClock().now()
+    sent = [broker.submit(fresh(limit=None)) for _ in range(4)]
+    broker.submit(fresh(limit=None, side=Side.SELL, qty=D("0.0009")))
+    venue.control.deposit("USD", "120.50")
+    venue.control.deposit("USD", "-120.50")
+    venue.control.deposit("ETH/USD", "2")
+    venue.control.deposit("USD", "-17", listed=False)
+    monkeypatch.setattr(rest, "FILLS_PAGE", 3)
+    found = broker.activities(begun)
+    fills = [one for one in found if one.kind == "FILL"]
+    assert [(one.qty, one.net, one.symbol) for one in fills[:4]] == [(D("0.001"), D("-20.11"), "BTC/USD")] * 4
+    assert [one.order_id for one in fills[:4]] == [order.venue_id for order in sent]
+    assert (fills[4].qty, fills[4].net) == (D("-0.0009"), D("18.09"))
+    moved = {(one.kind, one.symbol): (one.qty, one.net) for one in found if one.kind != "FILL"}
+    assert moved == {
+        ("CSD", None): (None, D("120.50")),
+        ("CSW", None): (None, D("-120.50")),
+        ("JNLS", "ETH/USD"): (D(2), D(0)),
+    }
+    assert len({one.id for one in found}) == 8
+    assert all(begun <= one.at <= SystemClock().now() for one in found)
+    venue.control.deposit("USD", "17", listed=False)
+    assert broker.activities(found[-1].at) == [found[-1]]
+    assert broker.activities(found[-1].at + timedelta(microseconds=1)) == []
+
+
 def test_a_canceled_order_is_no_longer_open(broker: AlpacaBroker, venue: Running) -> None:
     wish = fresh(qty=D("0.002"))
     sent = broker.submit(wish)
@@ -202,6 +235,40 @@ def test_open_orders_are_the_whole_list_whatever_the_page(
     listed = broker.open_orders()
     assert {order.venue_id for order in listed} == sent
     assert len(listed) == 20
+
+
+@pytest.mark.parametrize("size", [2, 7, 500])
+def test_orders_since_an_instant_are_all_of_them_over_or_not(
+    broker: AlpacaBroker, venue: Running, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    before = broker.submit(fresh())
+    at = broker.submit(fresh()).submitted_at
+    sent = [broker.submit(fresh(qty=D("0.001"))) for _ in range(12)]
+    venue.control.fill(sent[3].venue_id, "0.0004")
+    broker.cancel(sent[5].venue_id)
+    filled = broker.submit(fresh(limit=None))
+    monkeypatch.setattr(rest, "ORDERS_PAGE", size)
+    found = broker.orders_since(at)
+    assert [order.venue_id for order in found] == [order.venue_id for order in [*sent, filled]]
+    status = {order.venue_id: str(order.status) for order in found}
+    assert (status[sent[3].venue_id], status[sent[5].venue_id]) == ("partial", "canceled")
+    assert status[filled.venue_id] == "filled"
+    earlier = broker.orders_since(before.submitted_at - timedelta(seconds=1))
+    assert before.venue_id in [order.venue_id for order in earlier]
+    assert broker.orders_since(filled.submitted_at + timedelta(seconds=1)) == []
+
+
+def test_a_simulated_venue_lists_orders_alike() -> None:
+    clock = ManualClock(T0)
+    sim = SimVenue(clock, {"BTC/USD": BTC}, D(1000), Random(1))
+    sim.quote(Quote("BTC/USD", D(20_100), D(20_110), T0))
+    sim.submit(fresh())
+    clock.move(1)
+    wish, filled = fresh(), fresh(limit=None)
+    sim.cancel(sim.submit(wish).venue_id)
+    sim.submit(filled)
+    assert [order.key for order in sim.orders_since(T0)] == [wish.key, filled.key]
+    assert sim.orders_since(clock.now()) == []
 
 
 def test_positions_are_named_with_a_slash_and_net_of_fees(broker: AlpacaBroker) -> None:
@@ -260,6 +327,7 @@ def test_wrong_keys_are_unauthorized_whatever_is_asked(venue: Running) -> None:
         lambda: broker.cancel("an-id"),
         lambda: broker.find("k"),
         broker.open_orders,
+        lambda: broker.orders_since(T0),
         lambda: broker.executions("an-id"),
         broker.positions,
         lambda: broker.holding("BTC/USD"),
@@ -342,6 +410,7 @@ def read_all(broker: AlpacaBroker) -> list[Callable[[], object]]:
         lambda: broker.find("k"),
         broker.open_orders,
         lambda: broker.executions(ORDER["id"]),
+        lambda: broker.activities(T0),
         broker.positions,
         lambda: broker.holding("BTC/USD"),
         broker.account,
@@ -523,20 +592,24 @@ def test_a_page_that_fails_makes_the_list_unavailable(
     bad: FaultServer, hurt: AlpacaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rest, "ORDERS_PAGE", 3)
-    bad.will(reply(200, rows(3)), html(500))
-    with pytest.raises(Unavailable):
-        hurt.open_orders()
-    assert len(bad.requests) == 2
+    for read in (hurt.open_orders, lambda: hurt.orders_since(T0)):
+        bad.will(reply(200, rows(3)), html(500))
+        asked = len(bad.requests)
+        with pytest.raises(Unavailable):
+            read()
+        assert len(bad.requests) == asked + 2
 
 
 def test_a_server_that_sends_the_first_page_again_makes_the_list_unavailable(
     bad: FaultServer, hurt: AlpacaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rest, "ORDERS_PAGE", 3)
-    bad.will(reply(200, rows(3)))
-    with pytest.raises(Unavailable, match="cannot be read to its end"):
-        hurt.open_orders()
-    assert len(bad.requests) == 2
+    for read in (hurt.open_orders, lambda: hurt.orders_since(T0)):
+        bad.will(reply(200, rows(3)))
+        asked = len(bad.requests)
+        with pytest.raises(Unavailable, match="cannot be read to its end"):
+            read()
+        assert len(bad.requests) == asked + 2
 
 
 def test_orders_that_share_an_instant_are_not_lost_between_pages(
@@ -596,6 +669,52 @@ def test_a_history_without_end_is_unavailable(
     with pytest.raises(Unavailable):
         hurt.executions(ORDER["id"])
     assert [request.query.get("page_token") for request in bad.requests] == [None, "0::other", "1::other"]
+
+
+CASH = {"activity_type": "CSD", "id": "20260926000000000::cash", "date": "2026-09-26", "net_amount": "5"}
+
+
+def test_a_history_that_cannot_be_read_to_its_end_tells_nothing(
+    bad: FaultServer, hurt: AlpacaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "FILLS_PAGE", 2)
+    names = reply(200, [asset("BTC/USD")])
+    page = reply(200, [{**CASH, "id": f"{number}::cash"} for number in (1, 2)])
+    bad.will(page, html(500))
+    with pytest.raises(Unavailable):
+        hurt.activities(T0)
+    assert [request.query.get("page_token") for request in bad.requests] == [None, "2::cash"]
+    assert bad.requests[0].query["after"] == "2023-03-09T11:59:59.999999Z"
+    bad.will(page, page)
+    with pytest.raises(Unavailable, match="cannot be read to its end"):
+        hurt.activities(T0)
+    bad.will(reply(200, [{**CASH, "net_amount": "much"}]), names)
+    with pytest.raises(Unavailable):
+        hurt.activities(T0)
+
+
+def test_a_history_in_every_form_that_the_venue_has(bad: FaultServer, hurt: AlpacaBroker) -> None:
+    fee = {"activity_type": "CFEE", "symbol": "BTCUSD", "qty": "-0.0001", "net_amount": "0", "id": "fee"}
+    fee |= {"date": "2026-09-26", "created_at": "2026-09-27T01:02:03Z", "price": "20000"}
+    stock = {**FILL, "id": "stock", "symbol": "AAPL", "side": "sell", "qty": "2", "price": "200"}
+    coins = {**FILL, "id": "coins", "symbol": "BTC/USD", "side": "buy"}
+    pair = {**FILL, "id": "pair", "symbol": "ETH/BTC", "side": "buy"}
+    ignored = [{**coins, "id": "bust", "type": "trade_bust"}, {**CASH, "id": "no", "status": "canceled"}]
+    odd = {"activity_type": "A_KIND_THAT_NOBODY_KNOWS", "id": "odd", "date": "2026-09-26"}
+    bad.will(reply(200, [CASH, fee, stock, coins, pair, odd, *ignored]), reply(200, [asset("BTC/USD")]))
+    found = {one.id.rpartition("::")[2]: one for one in hurt.activities(T0)}
+    assert set(found) == {"cash", "fee", "stock", "coins", "pair", "odd"}
+    cash, fees = found["cash"], found["fee"]
+    assert (cash.net, cash.symbol, cash.at.isoformat()) == (D(5), None, "2026-09-26T00:00:00+00:00")
+    assert (fees.qty, fees.symbol, fees.at.isoformat()) == (
+        D("-0.0001"),
+        "BTC/USD",
+        "2026-09-27T01:02:03+00:00",
+    )
+    assert (found["stock"].net, found["stock"].qty, found["stock"].symbol) == (D(400), None, None)
+    assert (found["coins"].net, found["coins"].qty) == (D(-20), D("0.001"))
+    assert (found["pair"].net, found["pair"].qty) == (None, D("0.001")), "its price is not in dollars"
+    assert (found["odd"].net, len(found["odd"].kind)) == (None, 16)
 
 
 def asset(symbol: str, **changes: Any) -> dict[str, Any]:

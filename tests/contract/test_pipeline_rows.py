@@ -17,6 +17,7 @@ from contract.rows import (
 )
 
 from dca.domain.account import Activity, Balance, Breaker, BreakerState, Budget, Funds, Stake
+from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.errors import StaleWrite
 from dca.domain.mode import OPERATOR, Mode
 from dca.domain.order import OrderStatus, TimeInForce
@@ -130,7 +131,9 @@ def test_orders_rules_and_cycles_keep_what_was_added_to_them(any_store: Store) -
     rules = replace(RULES, stop_loss_percent=Decimal(20), stop_loss_timeout=60, stop_loss_trailing=True,
                     break_even_percent=Decimal("1.5"), stop_loss_cooldown_period=3600)  # fmt: skip
     asset = any_store.write(lambda tx: tx.insert_asset("SOL/USD", rules, is_enabled=True, at=NOW))
-    assert asset is not None and asset.rules == rules
+    assert asset is not None and asset.rules == rules and not asset.stopped_out
+    sold = any_store.write(lambda tx: tx.update_asset(replace(asset, stopped_out=True)))
+    assert sold.stopped_out and any_store.read(lambda tx: tx.asset_by_symbol("SOL/USD")) == sold
     cycle = given_cycle(any_store, asset)
     stopped = replace(cycle, stop_price=Decimal("12.5"), stop_since=NOW)
     any_store.write(lambda tx: tx.update_cycle(stopped))
@@ -149,3 +152,37 @@ def test_fills_are_found_by_when_they_were_executed(any_store: Store) -> None:
     for fill in fills:
         any_store.write(lambda tx, fill=fill: tx.insert_fill(fill))
     assert any_store.read(lambda tx: tx.fills_between(later(1), later(3))) == fills[:2]
+
+
+def test_a_cycle_is_given_the_number_that_the_venue_knows(any_store: Store) -> None:
+    asset = given_asset(any_store)
+    other = given_asset(any_store, "ETH/USD")
+
+    def insert(asset_id: int, status: CycleStatus, number: int | None = None) -> Cycle | None:
+        return any_store.write(lambda tx: tx.insert_cycle(asset_id, status, at=NOW, number=number))
+
+    forty = insert(asset.id, CycleStatus.COMPLETE, 40)
+    assert forty is not None and forty.id == 40
+    any_store.write(lambda tx: tx.update_cycle(replace(forty, completed_at=later(5))))
+    following = insert(asset.id, CycleStatus.WATCHING)
+    assert following is not None and (following.id, following.previous_completed_at) == (41, later(5))
+    earlier = insert(asset.id, CycleStatus.COMPLETE, 7)
+    assert earlier is not None and (earlier.id, earlier.previous_completed_at) == (7, None)
+    assert insert(asset.id, CycleStatus.WATCHING, 8) is None, "it has an unfinished one"
+    assert insert(other.id, CycleStatus.WATCHING, 40) is None, "the number is taken"
+    last = insert(other.id, CycleStatus.WATCHING)
+    assert last is not None and last.id == 42
+    assert [one.id for one in any_store.read(lambda tx: tx.cycles())] == [7, 40, 41, 42]
+
+
+def test_a_cycle_without_orders_can_be_removed(any_store: Store) -> None:
+    cycle = given_cycle(any_store)
+    with pytest.raises(StaleWrite):
+        any_store.write(lambda tx: tx.remove_cycle(replace(cycle, version=2)))
+    assert any_store.write(lambda tx: tx.remove_cycle(cycle))
+    assert any_store.read(lambda tx: tx.cycle(cycle.id)) is None
+    again = any_store.write(lambda tx: tx.insert_cycle(cycle.asset_id, CycleStatus.WATCHING, at=NOW))
+    assert again is not None and again.id == cycle.id + 1, "no number is given twice"
+    given_order(any_store, again)
+    assert not any_store.write(lambda tx: tx.remove_cycle(again))
+    assert any_store.read(lambda tx: tx.cycle(again.id)) == again

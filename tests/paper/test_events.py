@@ -182,6 +182,8 @@ def test_activities_are_executions_and_fees(venue: tuple[Running, Http]) -> None
     with opened(http, ACTIVITIES, last=fee["event_id"]) as stream:
         assert stream.events(2) == [sold, paid]
     first = exchange.venue.exchange.executions[0]
+    ids = [event["event_id"] for event in (bought, fee, sold, paid)]
+    assert ids == sorted(set(ids))
     assert [event["activity_type"] for event in (bought, fee, sold, paid)] == ["TRD", "FEE", "TRD", "FEE"]
     assert (bought["ref_id"], bought["net_amount"], bought["qty"]) == (first.id, "-600.1", "0.01")
     assert (sold["net_amount"], bought["settle_date"]) == ("300", "2023-03-09")
@@ -199,6 +201,7 @@ def test_fees_come_when_their_day_is_over(clock: HandClock, monkeypatch: pytest.
         http("POST", "/v2/orders", json=ORDER)
         with opened(http, ACTIVITIES, **SINCE) as stream:
             assert stream.events(1)[0]["activity_type"] == "TRD"
+            assert stream.frame() == [":heartbeat"]
             clock.forward(days=1)
             (fee,) = stream.events(1)
     assert (fee["activity_type"], fee["at"]) == ("FEE", "2023-03-10T00:00:00.000000Z")

@@ -1,6 +1,8 @@
 """The REST side over real sockets: keys, limits, paths, and the order of answers and events."""
 
 import base64
+import json
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -197,3 +199,19 @@ def test_orders_expire_by_themselves() -> None:
         order = http("POST", "/v2/orders", json=ORDER | {"limit_price": "50000"}).json()
         clock.forward(days=91)
         until(lambda: http("GET", f"/v2/orders/{order['id']}").json()["status"] == "expired")
+
+
+def test_a_request_that_was_cut_off_has_asked_for_nothing(venue: tuple[Running, Http]) -> None:
+    """As a client leaves it that dies while it sends."""
+    running, _ = venue
+    body = json.dumps({**ORDER, "limit_price": "50000"})
+    keys = "".join(f"{name}: {value}\r\n" for name, value in KEYS.items())
+    head = f"POST /v2/orders HTTP/1.1\r\nHost: x\r\n{keys}Content-Length: {len(body)}\r\n\r\n"
+    for half in ("", body[:40]):
+        with socket.create_connection(("127.0.0.1", running.port)) as cut:
+            cut.sendall((head + half).encode())
+    with socket.create_connection(("127.0.0.1", running.port)) as whole:
+        whole.sendall((head + body).encode())
+        assert whole.recv(1000).startswith(b"HTTP/1.1 200")
+    posted = [row for row in running.control.log() if row["kind"] == "request" and row["method"] == "POST"]
+    assert [row["status"] for row in posted] == [200]

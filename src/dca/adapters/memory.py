@@ -1,6 +1,6 @@
 """The store in memory: the same rules as the database's, for backtests and tests of services."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -264,7 +264,7 @@ class MemoryTx:
         return self._t.cycles.get(cycle_id)
 
     def cycles(self) -> list[Cycle]:
-        return list(self._t.cycles.values())
+        return [self._t.cycles[number] for number in sorted(self._t.cycles)]
 
     def stray_cycles(self) -> list[Cycle]:
         """None: this store lets nobody past its own rules."""
@@ -284,26 +284,44 @@ class MemoryTx:
     def _record(self, cycle_id: int) -> CycleRecord:
         return CycleRecord(self._t.cycles[cycle_id], self.orders_of(cycle_id), self.fills_of(cycle_id))
 
-    def insert_cycle(self, asset_id: int, status: CycleStatus, *, at: datetime) -> Cycle | None:
+    def insert_cycle(
+        self, asset_id: int, status: CycleStatus, *, at: datetime, number: int | None = None
+    ) -> Cycle | None:
         utc(at)
         if asset_id not in self._t.assets:
             raise StoreError(f"no asset {asset_id}")
-        earlier = self._t.cycle_ids.get(asset_id, ())
+        last = self._t.last.get("cycle", 0)
+        number = last + 1 if number is None else number
+        held = self._t.cycle_ids.get(asset_id, ())
+        earlier = tuple(one for one in held if one < number)
         cycle = Cycle(
-            id=self._t.last.get("cycle", 0) + 1,
+            id=number,
             asset_id=asset_id,
             status=status,
             created_at=at,
             updated_at=at,
             previous_completed_at=self._ended_before(earlier),
         )
-        if not cycle.finished and asset_id in self._t.open_cycles:
+        if number in self._t.cycles or (not cycle.finished and asset_id in self._t.open_cycles):
             return None
-        self._set(self._t.last, "cycle", cycle.id)
+        self._set(self._t.last, "cycle", max(last, number))
         self._set(self._t.cycles, cycle.id, cycle)
-        self._set(self._t.cycle_ids, asset_id, (*earlier, cycle.id))
+        self._set(self._t.cycle_ids, asset_id, tuple(sorted((*held, number))))
         self._occupy(cycle)
         return cycle
+
+    def remove_cycle(self, cycle: Cycle) -> bool:
+        if self._t.order_keys.get(cycle.id):
+            return False
+        stored = self._t.cycles.get(cycle.id)
+        if stored is None or stored.version != cycle.version:
+            raise StaleWrite(f"cycle {cycle.id} is not at version {cycle.version} any more")
+        self._unset(self._t.cycles, cycle.id)
+        ids = tuple(one for one in self._t.cycle_ids[cycle.asset_id] if one != cycle.id)
+        self._set(self._t.cycle_ids, cycle.asset_id, ids)
+        if self._t.open_cycles.get(cycle.asset_id) == cycle.id:
+            self._unset(self._t.open_cycles, cycle.asset_id)
+        return True
 
     def _ended_before(self, earlier: tuple[int, ...]) -> datetime | None:
         """When the newest of these cycles, or one before it, ended."""
@@ -386,6 +404,10 @@ class MemoryTx:
 
     def orders(self) -> list[Order]:
         return list(self._t.orders.values())
+
+    def own_venue_ids(self, venue_ids: Collection[str]) -> set[str]:
+        known = {order.venue_id for order in self._t.orders.values()}
+        return {venue_id for venue_id in venue_ids if venue_id in known}
 
     def live_orders(self) -> list[Order]:
         return [self._t.orders[key] for key in sorted(self._t.live, key=self._t.order_numbers.__getitem__)]
@@ -640,6 +662,11 @@ class MemoryTx:
         utc(until)
         earlier = [one for one in self._t.balances.values() if one.at < until]
         return max(earlier, key=lambda one: one.at, default=None)
+
+    def first_balance(self, since: datetime) -> Balance | None:
+        utc(since)
+        later = [one for one in self._t.balances.values() if one.at >= since]
+        return min(later, key=lambda one: one.at, default=None)
 
     def add_activity(self, activity: Activity) -> bool:
         _check(activity, _ACTIVITY)

@@ -33,6 +33,13 @@ def keep_private() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def root_complaint() -> str | None:
+    """What to do when this process may do everything on its machine; None when it may not."""
+    if os.geteuid() != 0:
+        return None
+    return "runs as root, which it never needs: give it a user of its own (docs/operations.md, Users)"
+
+
 def identity() -> str:
     """Host, process id and process start: names one process for ever."""
     found = identity_of(os.getpid())

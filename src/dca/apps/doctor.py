@@ -11,6 +11,7 @@ from dca import settings as env
 from dca import wiring
 from dca.adapters.db import durability, migrate
 from dca.adapters.db.tables import REVISION
+from dca.adapters.process import root_complaint
 from dca.apps import ladders, ledger, listening
 from dca.apps.commands.cron import SCHEDULE
 from dca.apps.findings import Finding, Findings, Level, fail, ok, warn
@@ -47,6 +48,7 @@ class Doctor:
         """One after the other, as they come. What is left open at the end is closed."""
         looks: list[tuple[str, Callable[[], Findings]]] = [
             ("settings", self._settings),
+            ("user", self._user),
             ("database", self._database),
             ("switches", self._switches),
             ("venue", self._account),
@@ -81,6 +83,14 @@ class Doctor:
             yield warn("settings", seen, command)
         if not self.settings.venue_complaints and readable is None:
             yield ok("settings", f"complete; logs and pid file in {self.settings.run_dir}")
+
+    def _user(self) -> Findings:
+        rooted = root_complaint()
+        if rooted is None:
+            yield ok("user", "not root")
+        else:
+            seen, _, command = rooted.partition(": ")
+            yield warn("user", seen, command)
 
     def _database(self) -> Findings:
         url = self.settings.database_url

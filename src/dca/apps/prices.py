@@ -42,7 +42,7 @@ def prices(
         oldest = wiring.clock(settings).now() - timedelta(seconds=fresh_s)
         if all(symbol in recorded and recorded[symbol].at >= oldest for symbol in symbols):
             return Prices({symbol: Price(quote, True) for symbol, quote in recorded.items()})
-    shown, error = _shown(settings, symbols)
+    shown, error = _shown(settings, store, symbols)
     known = {symbol: Price(quote, True) for symbol, quote in recorded.items()}
     known |= {symbol: Price(quote, False) for symbol, quote in shown.items()}
     return Prices(known, error)
@@ -58,12 +58,12 @@ def _recorded(tx: Tx, symbols: Sequence[str]) -> dict[str, Quote]:
     return found
 
 
-def _shown(settings: Settings, symbols: Sequence[str]) -> tuple[dict[str, Quote], str | None]:
+def _shown(settings: Settings, store: Store, symbols: Sequence[str]) -> tuple[dict[str, Quote], str | None]:
     if not symbols:
         return {}, None
     patience = min(settings.request_timeout_s, PATIENCE_S)
     try:
-        venue = wiring.broker(replace(settings, request_timeout_s=patience))
+        venue = wiring.broker(replace(settings, request_timeout_s=patience), store)
     except ConfigError as error:
         return {}, str(error)
     try:

@@ -152,6 +152,8 @@ class Gate:
         self, scope: Scope, receive: Receive, send: Send, handler: Handler, access: Access
     ) -> None:
         content = await _content(receive)
+        if content is None:
+            return
         passing = self._passing(scope, content, access)
         effect = passing.strike(Place.ANSWER) if passing is not None else None
         if effect is not None and not effect.reached:
@@ -310,12 +312,15 @@ class Gate:
 _KEY_HEADERS = frozenset({b"apca-api-key-id", b"apca-api-secret-key", b"authorization"})
 
 
-async def _content(receive: Receive) -> bytes:
-    message = await receive()
-    content: bytes = message.get("body", b"")
-    while message.get("more_body", False):
+async def _content(receive: Receive) -> bytes | None:
+    """The body; None when the client was gone before it was whole, and so has asked for nothing."""
+    content, more = b"", True
+    while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         content += message.get("body", b"")
+        more = message.get("more_body", False)
     return content
 
 

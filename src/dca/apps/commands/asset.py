@@ -213,13 +213,15 @@ def _switch(options: argparse.Namespace) -> None:
 def _resume(options: argparse.Namespace) -> None:
     settings = env.load()
     with wiring.opened(settings) as store:
-        print(adoption.resume(store, wiring.clock(settings), wiring.broker(settings), options.symbol))
+        venue = wiring.broker(settings, store)
+        print(adoption.resume(store, wiring.clock(settings), venue, options.symbol))
 
 
 def _adopt(options: argparse.Namespace) -> None:
     settings = env.load()
-    clock, venue = wiring.clock(settings), wiring.broker(settings)
+    clock = wiring.clock(settings)
     with wiring.opened(settings) as store:
+        venue = wiring.broker(settings, store)
         if not agreed(options, _adopting_plan(store, venue, options.symbol, options.price)):
             return
         recorder = Recorder(store, clock, settings.fees)

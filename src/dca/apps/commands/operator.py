@@ -155,7 +155,8 @@ def _resume(options: argparse.Namespace) -> None:
             return
         asset = store.read(lambda tx: assets.named(tx, options.symbol))
         if asset.halted_reason is not None:
-            print(adoption.resume(store, clock, wiring.broker(settings), options.symbol))
+            venue = wiring.broker(settings, store)
+            print(adoption.resume(store, clock, venue, options.symbol))
         if asset.paused_reason is not None:
             operating.resume(store, clock, options.symbol)
             print(f"{options.symbol} is not paused any more")

@@ -44,6 +44,7 @@ def add(commands: Any) -> None:
 
 def _rebuild(options: argparse.Namespace) -> int:
     settings = env.load()
+    wiring.watch_boundaries(settings)
     with ExitStack() as stack:
         if not options.dry_run:
             stack.enter_context(without_streamer(settings.run_dir))

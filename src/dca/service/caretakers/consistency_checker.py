@@ -160,7 +160,7 @@ class ConsistencyChecker:
 
     def mend(self, repair: Work) -> str | None:
         if repair.kind == "settle":
-            changed = self._catch_up.settle(repair.key, not_listed=True).changed
+            changed = self._catch_up.settle(repair.key).changed
             return None if changed else "the venue shows nothing new"
         if repair.kind == "compare":
             return self._compare(repair)

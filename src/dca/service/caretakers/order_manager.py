@@ -1,33 +1,27 @@
-"""Settles orders in flight, cancels stale buys and orphans, sells again what is stuck."""
+"""Settles orders in flight, replaces stale buys and stuck sells, cancels orphans."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.errors import Unmended
-from dca.domain.market import Quote
 from dca.domain.mode import Mode, mode_of
-from dca.domain.order import LIVE, Order, OrderStatus, Purpose, Side, VenueOrder, is_ours
+from dca.domain.order import LIVE, Order, OrderStatus, Side, VenueOrder, is_ours
 from dca.domain.record import Event, Message
+from dca.domain.replacement import Replacement, Stage
 from dca.ports import Broker, Clock, Store, Tx
-from dca.service.brief import Brief, read_brief
 from dca.service.caretakers.runner import Repair
 from dca.service.catchup import CatchUp
 from dca.service.pipeline import cancel
+from dca.service.replacing import Replacing
 from dca.service.trader import Trader
-from dca.strategy.dca import Sell, shown, stale
-from dca.strategy.exits import floor_price
+from dca.strategy.dca import stale
 
-ASKS = 5
-ASK_AGAIN_S = 0.5
+STREAMER = "streamer"
+STREAMER_BEATS_S = 30.0
 OVERDUE = timedelta(minutes=10)
 """An order that is still open so long after its time is worth a message."""
-STUCK = "stuck_sell"
-"""The event of a stuck sell: canceled, and once settled no concern of ours any more."""
-STUCK_READ = 200
-STUCK_FOR = timedelta(hours=1)
-"""Whoever has not sold by then will not: the strategy decides anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +45,7 @@ class View:
 
     In that order, because each order of ours is journaled before the venue has it. `named` are the
     venue ids that cycles wait for, `halted` the assets that send no order (all of them with
-    `all_halted`), `stuck` the assets of stuck sells that are not settled, by key.
+    `all_halted`), `replacements` those that are not over, with the order that makes way.
     """
 
     open: Sequence[VenueOrder]
@@ -61,18 +55,16 @@ class View:
     named: Collection[str]
     halted: Collection[str]
     all_halted: bool
-    stuck: Mapping[str, str]
+    replacements: Sequence[tuple[Replacement, Order]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work(Repair):
-    """The order it is about, and when its time had come. `not_listed`: it is open here, but not among
-    the venue's open orders."""
+    """The order it is about, and when its time had come."""
 
     venue_id: str
     symbol: str
     due: datetime
-    not_listed: bool = False
 
 
 class OrderManager:
@@ -96,13 +88,29 @@ class OrderManager:
         self._trader = trader
         self._catch_up = catch_up
         self._ages = ages
-        self._pause = pause
+        self._replacing = Replacing(
+            store=store,
+            broker=broker,
+            clock=clock,
+            trader=trader,
+            catch_up=catch_up,
+            rest=pause,
+            entries_blocked=self._entries_blocked,
+        )
+
+    def _entries_blocked(self) -> str | None:
+        """Why nothing is bought: without a streamer nobody would hear of what was bought."""
+        beats = self._store.read(lambda tx: tx.heartbeats())
+        beat = next((beat for beat in beats if beat.name == STREAMER), None)
+        if beat is None or self._clock.now() - beat.at > self._clock.span(STREAMER_BEATS_S):
+            return "the streamer does not run"
+        why: str | None = beat.detail.get("entries_blocked")
+        return why
 
     def look(self) -> View:
         listed = self._broker.open_orders()
         venue_now = self._broker.time() if listed else self._clock.now()
         now = self._clock.now()
-        since = now - STUCK_FOR
 
         def read(tx: Tx) -> View:
             situations = tx.situations()
@@ -115,39 +123,53 @@ class OrderManager:
                 named=set(_named(cycles)),
                 halted={one.asset.asset_symbol for one in situations if one.asset.halted_reason is not None},
                 all_halted=mode_of(tx.modes(), now) is Mode.HALTED,
-                stuck=_unsettled(tx.events(limit=STUCK_READ, name=STUCK), since),
+                replacements=[*_replacements(tx)],
             )
 
         return self._store.read(read)
 
     def plan(self, view: View, now: datetime) -> list[Work]:
-        work = [*_in_doubt(view, now, self._ages.grace), *_stale(view, now, self._ages.stale)]
-        work += _stuck(view, now, self._ages.stuck)
+        work = [*_in_doubt(view, now, self._ages.grace), *_making_way(view)]
+        work += [*_stale(view, now, self._ages.stale), *_stuck(view, now, self._ages.stuck)]
         return [*work, *_orphans(view, self._ages, {one.venue_id for one in work})]
 
     def mend(self, repair: Work) -> str | None:
         if repair.kind == "settle":
-            result = self._catch_up.settle(repair.subject, not_listed=repair.not_listed)
+            result = self._catch_up.settle(repair.subject)
             return None if result.changed else "the venue shows nothing new"
-        if repair.kind == "sell_again":
-            return self._sell_again(repair)
-        if repair.kind == "cancel_orphan" and self._store.read(lambda tx: _names(tx, repair)):
-            return "a cycle waits for it by now"
-        self._note(repair.kind, repair, repair.reason)
-        self._canceled(repair, asks=1)
-        return None
+        if repair.kind == "cancel_orphan":
+            return self._cancel_orphan(repair)
+        return self._replace(repair)
 
-    def _canceled(self, work: Work, *, asks: int) -> bool:
-        """Whether the order is over, after asking for its end; a person hears of one that never ends."""
-        cancel(work.venue_id, work.subject, broker=self._broker)
-        for ask in range(asks):
-            if ask:
-                self._pause(ASK_AGAIN_S)
-            if self._is_over(work):
-                return True
-        if self._clock.now() - work.due >= OVERDUE:
+    def _replace(self, work: Work) -> str | None:
+        """The order makes way as far as it can now. Raises Unmended when the next pass must go on."""
+        one = self._store.read(lambda tx: tx.replacement(work.subject))
+        if one is None:
+            order = self._store.read(lambda tx: tx.order(work.subject))
+            one = None if order is None else self._replacing.begin(order, work.reason)
+        if one is None or one.over:
+            return "it has made way by now, or another order of its cycle does"
+        # Increments and minimums may have changed since the last pass.
+        self._trader.instruments = self._broker.instruments()
+        progress = self._replacing.resume(one)
+        if progress.replacement.stage is Stage.CANCEL_SENT and self._clock.now() - work.due >= OVERDUE:
             self._tell(work)
-        return False
+        if not progress.replacement.over:
+            raise Unmended(progress.why)
+        return None if progress.replacement.stage is Stage.SUBMIT_CONFIRMED else progress.why
+
+    def _cancel_orphan(self, work: Work) -> str | None:
+        if self._store.read(lambda tx: _names(tx, work)):
+            return "a cycle waits for it by now"
+        data = {"symbol": work.symbol, "venue_id": work.venue_id}
+        event = Event(
+            name=work.kind, at=self._clock.now(), reason=work.reason, order_key=work.subject[:190], data=data
+        )
+        self._store.write(lambda tx: tx.add_event(event))
+        cancel(work.venue_id, work.subject, broker=self._broker)
+        if not self._is_over(work) and self._clock.now() - work.due >= OVERDUE:
+            self._tell(work)
+        return None
 
     def _is_over(self, work: Work) -> bool:
         order = self._catch_up.settle(work.subject).order
@@ -155,51 +177,6 @@ class OrderManager:
             return not order.live
         seen = self._broker.find(work.subject)
         return seen is None or seen.status not in LIVE
-
-    def _sell_again(self, work: Work) -> str | None:
-        """What is left of a stuck sell is sold, unless that would lose money or somebody else did.
-
-        Raises Unmended when the next pass must go on."""
-        order = self._store.read(lambda tx: tx.order(work.subject))
-        if order is None:
-            return "it is not in the journal"
-        if order.live:
-            self._note(STUCK, work, work.reason)
-            if not self._canceled(work, asks=ASKS):
-                raise Unmended("its cancellation is not confirmed yet")
-        brief = self._store.read(lambda tx: _brief_of(tx, order))
-        cycle = None if brief is None else _left(brief, order)
-        if brief is None or cycle is None:
-            return self._settled(work, "nothing of it is left to sell")
-        if brief.situation.asset.halted_reason is not None:
-            return "the asset is halted"
-        quote = self._broker.latest_quote(work.symbol)
-        floor = floor_price(cycle.average_purchase_price, self._trader.terms.taker_fee)
-        # What a person closes is sold at any price, as he wanted it.
-        if quote.bid < floor and order.intent.purpose is not Purpose.CLOSE:
-            text = f"not sold again: bid {shown(quote.bid)} is below break-even {shown(floor)}"
-            return self._settled(work, f"{text}; the cycle goes on watching")
-        self._sell(brief, Sell(cycle.quantity, work.reason, order.intent.purpose), quote)
-        self._settled(work, f"sold again at a bid of {shown(quote.bid)}")
-        return None
-
-    def _sell(self, brief: Brief, wish: Sell, quote: Quote) -> None:
-        """Raises Unmended when no order came of it."""
-        self._trader.instruments = self._broker.instruments()
-        outcome = self._trader.carry_out(brief, wish, quote)
-        before = {order.key for order in brief.orders}
-        orders = self._store.read(lambda tx: [] if brief.cycle is None else tx.orders_of(brief.cycle.id))
-        if not any(order.intent.side is Side.SELL and order.key not in before for order in orders):
-            raise Unmended(f"not sold again yet: {outcome.reason}")
-
-    def _settled(self, work: Work, how: str) -> str:
-        self._note(STUCK, work, how, settled=True)
-        return how
-
-    def _note(self, name: str, work: Work, why: str, *, settled: bool = False) -> None:
-        data = {"symbol": work.symbol, "venue_id": work.venue_id, "settled": settled}
-        event = Event(name=name, at=self._clock.now(), reason=why, order_key=work.subject[:190], data=data)
-        self._store.write(lambda tx: tx.add_event(event))
 
     def _tell(self, work: Work) -> None:
         text = f"{work.symbol}: order {work.subject} does not end though it was canceled: {work.reason}"
@@ -215,31 +192,26 @@ def _named(cycles: Sequence[Cycle]) -> Iterator[str]:
             yield cycle.latest_order_id
 
 
-def _unsettled(events: Sequence[Event], since: datetime) -> dict[str, str]:
-    """The assets of stuck sells, by key, whose newest event does not settle them."""
-    newest: dict[str, Event] = {}
-    for event in events:
-        newest.setdefault(event.order_key or "", event)
-    return {
-        key: str(event.data["symbol"])
-        for key, event in newest.items()
-        if not event.data["settled"] and event.at >= since
-    }
-
-
 def _in_doubt(view: View, now: datetime, grace: timedelta) -> Iterator[Work]:
     """Orders in flight that the venue shows, and live ones past the grace that it does not show as they
     should be."""
     listed, keys = {seen.venue_id for seen in view.open}, {seen.key for seen in view.open}
     for order in view.live:
-        age = now - order.created_at
+        age = now - order.asked_at
         in_flight = order.status is OrderStatus.IN_FLIGHT
         # What the venue shows is certain at once: whoever sent it died before it heard so.
         heard = in_flight and order.key in keys
         if not heard and (age < grace or (order.venue_id in listed and not in_flight)):
             continue
         why = f"in flight for {age.total_seconds():.0f} s" if in_flight else "not among the open orders"
-        yield _work("settle", order, why, order.created_at + grace, not_listed=not in_flight)
+        yield _work("settle", order, why, order.asked_at + grace)
+
+
+def _making_way(view: View) -> Iterator[Work]:
+    """Replacements that are not over; a halted asset sells nothing meanwhile."""
+    for one, order in view.replacements:
+        if order.intent.side is Side.BUY or not _halts(view, order):
+            yield _work("go_on", order, one.reason, one.created_at)
 
 
 def _stale(view: View, now: datetime, stale_after: timedelta) -> Iterator[Work]:
@@ -247,33 +219,29 @@ def _stale(view: View, now: datetime, stale_after: timedelta) -> Iterator[Work]:
     for order in _resting(view, Side.BUY):
         why = stale(order.created_at, now, stale_after)
         if order.intent.limit is not None and why is not None:
-            yield _work("cancel_stale", order, why, order.created_at + stale_after)
+            yield _work("buy_again", order, why, order.created_at + stale_after)
 
 
 def _stuck(view: View, now: datetime, stuck_after: timedelta) -> Iterator[Work]:
-    """Sells that do not fill, and those canceled for it that were not sold again yet."""
-    if view.all_halted:
-        return
+    """Sells that do not fill."""
     why = f"the sell has rested for {stuck_after.total_seconds():g} s"
-    begun = dict(view.stuck)
     for order in _resting(view, Side.SELL):
         aged = now - order.created_at >= stuck_after
-        if aged and order.venue_id in view.named and order.intent.symbol not in view.halted:
-            begun.pop(order.key, None)
+        if aged and order.venue_id in view.named and not _halts(view, order):
             yield _work("sell_again", order, why, order.created_at + stuck_after)
-    venue_ids = {order.key: order.venue_id or "" for order in view.live}
-    for key, symbol in begun.items():
-        if symbol not in view.halted:
-            venue_id = venue_ids.get(key, "")
-            yield Work(kind="sell_again", subject=key, reason=why, venue_id=venue_id, symbol=symbol, due=now)
+
+
+def _halts(view: View, order: Order) -> bool:
+    return view.all_halted or order.intent.symbol in view.halted
 
 
 def _resting(view: View, side: Side) -> Iterator[Order]:
-    """Our orders of one side that both we and the venue hold as open."""
+    """Our orders of one side that both we and the venue hold as open, and that do not make way yet."""
     listed = {seen.venue_id for seen in view.open}
+    begun = {one.cycle_id for one, _ in view.replacements}
     for order in view.live:
         open_here = order.status is not OrderStatus.IN_FLIGHT and order.venue_id in listed
-        if open_here and order.intent.side is side:
+        if open_here and order.intent.side is side and order.intent.cycle_id not in begun:
             yield order
 
 
@@ -297,7 +265,14 @@ def _orphans(view: View, ages: Ages, planned: Collection[str]) -> Iterator[Work]
         )
 
 
-def _work(kind: str, order: Order, why: str, due: datetime, *, not_listed: bool = False) -> Work:
+def _replacements(tx: Tx) -> Iterator[tuple[Replacement, Order]]:
+    for one in tx.replacements():
+        order = tx.order(one.old_key)
+        if order is not None:
+            yield one, order
+
+
+def _work(kind: str, order: Order, why: str, due: datetime) -> Work:
     return Work(
         kind=kind,
         subject=order.key,
@@ -305,7 +280,6 @@ def _work(kind: str, order: Order, why: str, due: datetime, *, not_listed: bool 
         venue_id=order.venue_id or "",
         symbol=order.intent.symbol,
         due=due,
-        not_listed=not_listed,
     )
 
 
@@ -313,16 +287,3 @@ def _names(tx: Tx, work: Work) -> bool:
     """Whether a cycle waits for the order by now."""
     record = tx.cycle_record(work.subject)
     return record is not None and work.venue_id in _named([record.cycle])
-
-
-def _brief_of(tx: Tx, order: Order) -> Brief | None:
-    cycle = tx.cycle(order.intent.cycle_id)
-    return None if cycle is None else read_brief(tx, cycle.asset_id)
-
-
-def _left(brief: Brief, order: Order) -> Cycle | None:
-    """The cycle of the stuck sell, if that was its last order and it still owns something."""
-    cycle = brief.cycle
-    if cycle is None or cycle.id != order.intent.cycle_id or cycle.quantity <= 0:
-        return None
-    return cycle if brief.orders[-1].key == order.key else None

@@ -9,10 +9,12 @@ from alpaca.common.exceptions import APIError
 from alpaca.data.historical.crypto import CryptoHistoricalDataClient
 from alpaca.trading.client import TradingClient
 
+from dca import boundaries
 from dca.adapters.venues.alpaca import wire
 from dca.adapters.venues.alpaca.http import Pool, tame
 from dca.adapters.venues.alpaca.sorting import absent, answer, reading, writing
 from dca.adapters.venues.alpaca.wire import Malformed
+from dca.domain.account import Activity
 from dca.domain.market import Instrument, Quote, compact
 from dca.domain.money import ZERO, plain
 from dca.domain.order import Execution, Intent, VenueOrder
@@ -56,44 +58,64 @@ class AlpacaBroker:
         self._trading.close()
         self._data.close()
 
+    @boundaries.request
     def submit(self, intent: Intent) -> VenueOrder:
         return self._write(lambda client: _submit(client, intent))
 
+    @boundaries.request
     def cancel(self, venue_id: str) -> None:
         path = f"/orders/{wire.path_id(venue_id)}"
         self._write(lambda client: _expect_nothing(client.delete(path)))
 
+    @boundaries.request
     def find(self, key: str) -> VenueOrder | None:
         return self._read(lambda client: _find(client, key))
 
+    @boundaries.request
     def open_orders(self) -> list[VenueOrder]:
         return self._read(lambda client: list(_open_orders(client)))
 
+    @boundaries.request
+    def orders_since(self, at: datetime) -> list[VenueOrder]:
+        return self._read(lambda client: list(_orders_since(client, at)))
+
+    @boundaries.request
     def executions(self, venue_id: str) -> list[Execution]:
         return self._read(lambda client: list(_executions(client, venue_id)))
 
+    @boundaries.request
+    def activities(self, since: datetime) -> list[Activity]:
+        return self._read(lambda client: self._history(client, since))
+
+    @boundaries.request
     def positions(self) -> dict[str, Holding]:
         return self._read(self._positions)
 
+    @boundaries.request
     def holding(self, symbol: str) -> Holding:
         return self._read(lambda client: _holding(client, compact(symbol)))
 
+    @boundaries.request
     def account(self) -> Account:
         return self._read(lambda client: wire.account(client.get("/account")))
 
+    @boundaries.request
     def instruments(self) -> dict[str, Instrument]:
         return self._read(lambda client: dict(_instruments(self._assets(client))))
 
+    @boundaries.request
     def latest_quote(self, symbol: str) -> Quote:
         with self._data.client() as client:
             return reading(lambda: _latest_quote(client, symbol))
 
+    @boundaries.request
     def latest_quotes(self, symbols: Sequence[str]) -> dict[str, Quote]:
         if not symbols:
             return {}
         with self._data.client() as client:
             return reading(lambda: _latest_quotes(client, symbols))
 
+    @boundaries.request
     def time(self) -> datetime:
         return self._read(lambda client: wire.clock(client.get("/clock")))
 
@@ -110,6 +132,14 @@ class AlpacaBroker:
         assets = _rows(client.get("/assets", {"asset_class": "crypto"}))
         self._names = _names(assets)
         return assets
+
+    def _history(self, client: TradingClient, since: datetime) -> list[Activity]:
+        rows = list(_activities(client, since))
+        named = {row.get("symbol") for row in rows} - {None, ""}
+        if not named <= self._names.keys():
+            self._assets(client)
+        found = (wire.history(row, self._names) for row in rows)
+        return [one for one in found if one is not None]
 
     def _positions(self, client: TradingClient) -> dict[str, Holding]:
         rows = [row for row in _rows(client.get("/positions")) if _is_crypto(row)]
@@ -129,7 +159,7 @@ def _submit(client: TradingClient, intent: Intent) -> VenueOrder:
         "qty": plain(intent.qty),
         "side": str(intent.side),
         "type": "market" if intent.limit is None else "limit",
-        "time_in_force": "gtc",
+        "time_in_force": intent.time_in_force.value,
         "client_order_id": intent.key,
     }
     if intent.limit is not None:
@@ -172,6 +202,19 @@ def _open_orders(client: TradingClient) -> Iterator[VenueOrder]:
             query["until"] = _text(min(map(wire.submitted_at, rows)) + timedelta(microseconds=1))
 
 
+def _orders_since(client: TradingClient, at: datetime) -> Iterator[VenueOrder]:
+    """Oldest first: what is submitted while the pages are read comes at the end. `after` excludes its
+    own instant, so each page repeats some of the one before, as those of the open orders do."""
+    query: dict[str, Any] = {"status": "all", "limit": ORDERS_PAGE, "direction": "asc", "nested": "false"}
+    query["after"] = _text(at)
+    for rows in _pages(client, "/orders", query, ORDERS_PAGE):
+        for row in rows:
+            if _is_crypto(row):
+                yield wire.venue_order(row)
+        if rows:
+            query["after"] = _text(max(map(wire.submitted_at, rows)) - timedelta(microseconds=1))
+
+
 def _executions(client: TradingClient, venue_id: str) -> Iterator[Execution]:
     """Filtered here too: a server that does not know the parameter sends every fill there is."""
     query: dict[str, Any] = {"order_id": venue_id, "page_size": FILLS_PAGE, "direction": "desc"}
@@ -179,6 +222,16 @@ def _executions(client: TradingClient, venue_id: str) -> Iterator[Execution]:
         for row in rows:
             if row.get("order_id") == venue_id and row.get("type", "fill") in ("fill", "partial_fill"):
                 yield wire.activity(row)
+        if rows:
+            query["page_token"] = rows[-1]["id"]
+
+
+def _activities(client: TradingClient, since: datetime) -> Iterator[dict[str, Any]]:
+    """Oldest first: what is added while the pages are read comes at the end."""
+    after = _text(since - timedelta(microseconds=1))
+    query: dict[str, Any] = {"after": after, "page_size": FILLS_PAGE, "direction": "asc"}
+    for rows in _pages(client, "/account/activities", query, FILLS_PAGE):
+        yield from rows
         if rows:
             query["page_token"] = rows[-1]["id"]
 

@@ -2,14 +2,25 @@
 
 import http.client
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple, TypeVar
 
 import requests
 import urllib3
 from alpaca.common.exceptions import APIError, RetryException
 
-from dca.domain.errors import DuplicateKey, InDoubt, Rejected, Unauthorized, Unavailable, VenueError
+from dca.domain.errors import (
+    DuplicateKey,
+    InDoubt,
+    RateLimited,
+    Rejected,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+    VenueError,
+)
 
 T = TypeVar("T")
 
@@ -75,7 +86,9 @@ def writing(call: Callable[[], T]) -> T:
     try:
         return call()
     except APIError as error:
-        raise _of_write(answer(error)) from error
+        meant = _of_write(answer(error))
+        meant.too_many = too_many(error)
+        raise meant from error
     except NO_ANSWER as error:
         raise InDoubt(describe(error)) from error
 
@@ -85,10 +98,41 @@ def reading(call: Callable[[], T]) -> T:
     try:
         return call()
     except APIError as error:
-        said = answer(error)
-        raise _unauthorized(said) if said.status == 401 else Unavailable(str(said)) from error
+        raise _of_read(answer(error), too_many(error)) from error
     except NO_ANSWER as error:
         raise Unavailable(describe(error)) from error
+
+
+def too_many(error: APIError) -> TooMany | None:
+    """When the venue wants to be asked again; None unless it said that too much was asked."""
+    if error.status_code != 429:
+        return None
+    headers: Mapping[str, str] = getattr(error.response, "headers", None) or {}
+    given, reset = headers.get("Retry-After", ""), headers.get("X-RateLimit-Reset", "")
+    try:
+        if given:
+            return TooMany(retry_after_s=float(given))
+        return TooMany(reset_at=datetime.fromtimestamp(float(reset), UTC) if reset else None)
+    except (ValueError, OverflowError, OSError):
+        return TooMany(reset_at=_date(given))
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _of_read(said: Answer, limited: TooMany | None) -> VenueError:
+    if said.status == 401:
+        return _unauthorized(said)
+    if limited is None:
+        return Unavailable(str(said), status=said.status)
+    meant = RateLimited(str(said), retry_after_s=limited.retry_after_s)
+    meant.too_many = limited
+    return meant
 
 
 def _of_write(said: Answer) -> VenueError:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from dca.domain.account import Activity
 from dca.domain.market import Instrument, Quote
 from dca.domain.money import ZERO, exact
 from dca.domain.order import Execution, OrderStatus, Side, TradeUpdate, VenueOrder
@@ -52,6 +53,9 @@ TRADING = frozenset({"ACTIVE", "PAPER_ONLY"})
 """Account states in which orders are taken (alpaca-py: alpaca/trading/enums.py)."""
 PRICE_LIMIT = 1e15
 """No price is as high; a number above it is a broken one."""
+KIND_LENGTH, TOLD_LENGTH = 16, 200
+TOLD = ("symbol", "side", "date", "description", "status")
+"""What an activity says in words, kept for a person."""
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
@@ -154,6 +158,68 @@ def activity(body: Any) -> Execution:
         raise Malformed(f"not a fill: {error!r}") from error
 
 
+def history(body: Any, names: Mapping[str, str]) -> Activity | None:
+    """One line of the account's history; None for one that moved nothing. Raises Malformed.
+
+    `names` are the symbols with a slash by both of their forms. An execution in anything else moves
+    cash only. A line that tells no time of day stands at the beginning of its day.
+    """
+    try:
+        kind = str(body["activity_type"])
+        if kind == "FILL":
+            return _executed(body, names)
+        if body.get("status") in ("canceled", "pending"):
+            return None
+        return Activity(
+            id=text(body, "id"),
+            kind=kind[:KIND_LENGTH],
+            at=_booked_at(body),
+            symbol=_symbol(body, names),
+            qty=_optional(body.get("qty")),
+            price=_positive(body.get("price")),
+            net=_optional(body.get("net_amount")),
+            data=_told(body),
+        )
+    except MISSHAPEN as error:
+        raise Malformed(f"not an activity: {error!r}") from error
+
+
+def _executed(body: Any, names: Mapping[str, str]) -> Activity | None:
+    """Gross, as the venue tells it: no fee is in it. A bust or a correction has no such amounts."""
+    if body.get("type", "fill") not in ("fill", "partial_fill"):
+        return None
+    symbol, price = _symbol(body, names), amount(body["price"])
+    qty = amount(body["qty"]) if body["side"] == "buy" else -amount(body["qty"])
+    in_dollars = symbol is None or symbol.endswith("/USD")
+    return Activity(
+        id=text(body, "id"),
+        kind="FILL",
+        at=instant(body["transaction_time"]),
+        symbol=symbol,
+        qty=None if symbol is None else qty,
+        price=price,
+        net=-qty * price if in_dollars else None,
+        order_id=text(body, "order_id"),
+        data=_told(body),
+    )
+
+
+def _symbol(body: Any, names: Mapping[str, str]) -> str | None:
+    name = body.get("symbol")
+    if not name:
+        return None
+    return str(name) if "/" in name else names.get(str(name))
+
+
+def _booked_at(body: Any) -> datetime:
+    told = body.get("created_at")
+    return instant(told) if told else instant(f"{body['date']}T00:00:00+00:00")
+
+
+def _told(body: Any) -> dict[str, Any]:
+    return {name: str(body[name])[:TOLD_LENGTH] for name in TOLD if body.get(name) is not None}
+
+
 def trade_update(data: Any) -> TradeUpdate:
     """The update that a message's `data` shows. Raises Malformed when it names no order."""
     try:
@@ -203,6 +269,7 @@ def account(body: Any) -> Account:
         states = (body.get("status"), body.get("crypto_status"))
         return Account(
             id=str(body["id"]),
+            number=str(body.get("account_number") or ""),
             cash=amount(body["cash"]),
             equity=amount(body["equity"]),
             spendable=amount(body["non_marginable_buying_power"]),
