@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench clients lock clean
 
 # The trading job itself, offline: paper exchange, streamer, five recorded days, and the books.
 demo: $(READY)
@@ -12,7 +12,7 @@ demo: $(READY)
 
 test: $(READY)
 	@sh scripts/database_server.sh
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "not alone" $(TEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "not alone and not clients" $(TEST_OPTIONS)
 	$(BIN)/python -m pytest -m alone $(TEST_OPTIONS) || [ $$? -eq 5 ]
 
 check: $(READY)
@@ -20,10 +20,24 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Other people's clients against the paper exchange. Installing them takes minutes, once, and needs the
+# network and npm; so this is no part of `make test`.
+clients: $(READY)
+	$(BIN)/python tests/clients/install.py
+	$(BIN)/python -m pytest -m clients $(TEST_OPTIONS) tests/clients
+
 # Figures beside their floor, measured in one run, as JSON.
 bench: $(READY)
 	@sh scripts/database_server.sh >&2
 	@PYTHONPATH=tests:tests/scenarios $(BIN)/python tests/bench/run.py
+
+# The same packages with the hashes of their files: `pip install --require-hashes -r requirements.lock`
+# installs these and nothing that was exchanged meanwhile.
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--default-index https://pypi.org/simple --custom-compile-command "make lock" \
+		requirements.txt --output-file requirements.lock
 
 $(READY): requirements.txt pyproject.toml
 	@echo "installing what requirements.txt names into $(VENV)" >&2
@@ -33,4 +47,4 @@ $(READY): requirements.txt pyproject.toml
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .clients .mypy_cache .ruff_cache .pytest_cache
