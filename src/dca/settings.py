@@ -28,6 +28,8 @@ DATA_STREAM_URL = "wss://stream.data.alpaca.markets/v1beta3/crypto/us"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 MOST_DAYS = 36_500
+FEWEST_REQUESTS = 30
+"""Fewer a minute would not leave anything for exits beside the reads of one streamer."""
 MOST_SLIPPAGE_PCT = Decimal(5)
 """The review denies a limit that is further from the market."""
 LONG_WORD = 8
@@ -127,6 +129,8 @@ class Settings:
     whole_account: bool = False
     max_quote_age_s: float = 60.0
     max_open_orders: int = 50
+    requests_per_minute: int = 180
+    breaker_pause_s: int = 30
     risk: RiskSettings = RiskSettings()
     live_account: str | None = None
     dry_run: bool = False
@@ -429,6 +433,13 @@ def _yes(text: str) -> bool:
     return {"yes": True, "no": False}[text.lower()]
 
 
+def _requests(text: str) -> int:
+    value = _whole(text)
+    if value < FEWEST_REQUESTS:
+        raise ValueError(text)
+    return value
+
+
 def _crossing(text: str) -> tuple[str, int]:
     name, _, count = text.partition(":")
     return name, _whole(count or "1")
@@ -459,6 +470,8 @@ def _read(reader: _Reader, venue: _Reader) -> Settings:
         whole_account=reader.parsed("ORPHAN_SCOPE", _is_all, "ours or all", False),
         max_quote_age_s=reader.number("MAX_QUOTE_AGE_S", 60.0),
         max_open_orders=reader.parsed("MAX_OPEN_ORDERS", _whole, "a whole number above 0", 50),
+        requests_per_minute=reader.parsed("REQUESTS_PER_MINUTE", _requests, "a whole number from 30", 180),
+        breaker_pause_s=reader.parsed("BREAKER_PAUSE_S", _whole, "a whole number above 0", 30),
         risk=_risk(reader),
         live_account=_armed_account(venue, base_url),
         dry_run=reader.parsed("DRY_RUN", _yes, "yes or no", False),

@@ -19,6 +19,7 @@ from dca.adapters.process import identity
 from dca.apps.offline import Offline
 from dca.apps.status import streamer
 from dca.apps.words import lasting, usd
+from dca.domain.account import Breaker, BreakerState
 from dca.domain.mode import Mode, Restriction
 from dca.domain.record import Heartbeat
 from dca.service import operating
@@ -122,6 +123,18 @@ def test_switches_are_shown_with_how_they_end(bot: Bot) -> None:
     out = bot.dca("status")[1]
     assert "paused: holidays (end it: dca resume)" in out and "HALTED" in out and "odd" in out
     assert status(bot)["paused"] == "holidays"
+
+
+def test_a_circuit_is_shown_unless_it_is_closed(bot: Bot) -> None:
+    now = bot.desk.clock.now()
+    well = Breaker(name="trading", state=BreakerState.CLOSED, since=now)
+    bot.store.write(lambda tx: tx.put_breaker(well))
+    assert "circuit" not in bot.dca("status")[1]
+    ill = Breaker(name="orders", state=BreakerState.OPEN, since=now, reason="HTTP 503", retry_at=now)
+    bot.store.write(lambda tx: tx.put_breaker(ill))
+    out = " ".join(bot.dca("status")[1].split())
+    assert "venue orders: circuit open since" in out and "nothing is bought: HTTP 503" in out
+    assert [one["state"] for one in status(bot)["breakers"]] == ["open", "closed"]
 
 
 @pytest.mark.parametrize(

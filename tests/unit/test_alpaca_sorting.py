@@ -18,7 +18,7 @@ from alpaca.trading.client import TradingClient
 
 from dca.adapters.venues.alpaca import AlpacaBroker, sorting
 from dca.adapters.venues.alpaca.sorting import NO_ANSWER, reading, writing
-from dca.domain.errors import DuplicateKey, InDoubt, Rejected, Unauthorized, Unavailable
+from dca.domain.errors import DuplicateKey, InDoubt, RateLimited, Rejected, Unauthorized, Unavailable
 
 HTML = "<html><body>Gateway</body></html>"
 
@@ -60,9 +60,9 @@ ANSWERS: list[tuple[int, str, type, type]] = [
     (422, said(40010001, "invalid order type for crypto order"), Rejected, Unavailable),
     (422, said(42210000, 'order is already in "filled" state'), Rejected, Unavailable),
     (425, said(42510000, "too early"), InDoubt, Unavailable),
-    (429, said(42910000, "rate limit exceeded"), Rejected, Unavailable),
-    (429, json.dumps({"message": "too many requests."}), InDoubt, Unavailable),
-    (429, HTML, InDoubt, Unavailable),
+    (429, said(42910000, "rate limit exceeded"), Rejected, RateLimited),
+    (429, json.dumps({"message": "too many requests."}), InDoubt, RateLimited),
+    (429, HTML, InDoubt, RateLimited),
     (500, said(50010000, "internal server error occurred"), InDoubt, Unavailable),
     (502, HTML, InDoubt, Unavailable),
     (503, "", InDoubt, Unavailable),

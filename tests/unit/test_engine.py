@@ -24,13 +24,20 @@ from dca.domain.errors import ConfigError, DcaError, StoreUnavailable, Unavailab
 from dca.domain.fees import FeeRates
 from dca.domain.market import Quote
 from dca.domain.mode import OPERATOR, Mode
-from dca.domain.order import TradeUpdate
+from dca.domain.order import Side, TradeUpdate
 from dca.ports import Account, Link, LinkChange
 from dca.risk.review import Limits
 from dca.service import assets, lease
+from dca.service.anomaly import Lookout
+from dca.service.breaker import Circuits
+from dca.service.brief import read_brief
+from dca.service.budget import RateBudget
 from dca.service.catchup import CatchUp
 from dca.service.engine import Engine
+from dca.service.guard import GuardedBroker
 from dca.service.recorder import Recorder
+from dca.service.replacing import Replacing
+from dca.service.shared import Shared
 from dca.service.trader import Trader
 from dca.strategy.dca import Terms
 
@@ -272,6 +279,34 @@ def test_an_asset_added_later_is_watched(bench: Bench) -> None:
     living(bench, test)
 
 
+def test_a_replacement_that_a_dead_process_left_is_gone_on_with(bench: Bench) -> None:
+    trader, (first, *_) = bench.engine.trader, SYMBOLS
+    trader.instruments = bench.venue.instruments()
+    brief = bench.store.read(lambda tx: read_brief(tx, assets.named(tx, first).id))
+    assert brief is not None
+    low = bench.quote(first, "20000")
+    bench.quote(first, "20100")
+    trader.act(brief, low, before=low)
+    (old,) = bench.store.read(lambda tx: tx.live_orders())
+    replacing = Replacing(
+        store=bench.store,
+        broker=bench.venue,
+        clock=bench.clock,
+        trader=trader,
+        catch_up=bench.engine.catch_up,
+    )
+    assert replacing.begin(old, "a test wants it") is not None
+    bench.quote(first, "20050")
+
+    async def test(stop: asyncio.Event) -> None:
+        await until(lambda: bench.store.read(lambda tx: tx.replacements()) == [], "the end of it")
+
+    living(bench, test)
+    done = bench.store.read(lambda tx: tx.replacement(old.key))
+    assert done is not None and done.stage == "submit_confirmed"
+    assert [wish.limit for wish in bench.venue.submitted] == [20_003, 20_053]
+
+
 def test_an_instance_that_cannot_start_waits(sqlite_url: str, tmp_path: Path) -> None:
     bench = Bench(sqlite_url)
     assert issubclass(lease.LeaseTaken, DcaError)
@@ -426,3 +461,41 @@ def test_a_balance_that_cannot_be_read_reduces_trading_until_it_can(
         bench.tell()
 
     living(bench, test)
+
+
+def test_a_venue_that_fails_opens_a_circuit_and_a_reconciliation_closes_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, rest = Shared(bench.store, bench.clock), threading.Event().wait
+    budget, circuits = RateBudget(shared, bench.clock, 6000, rest), Circuits(shared, bench.clock, 1)
+    guard = GuardedBroker(bench.venue, shared, bench.clock, budget, circuits, rest=rest, chance=lambda: 0.0)
+    engine = bench.engine
+    engine.broker, engine.trader.refusal = guard, guard.refusal
+    engine.catch_up = CatchUp(bench.store, guard, bench.clock, engine.recorder, grace_s=60)
+    engine.lookout = Lookout(bench.store, bench.clock, guard)
+    engine.reconcile_every_s = engine.beat_s = 0.05
+
+    def unreadable() -> Account:
+        raise Unavailable("HTTP 503")
+
+    def beat() -> dict[str, str]:
+        beats = bench.store.read(lambda tx: tx.heartbeats())
+        return next((one.detail["breakers"] for one in beats if one.name == "streamer"), {})
+
+    async def test(stop: asyncio.Event) -> None:
+        monkeypatch.setattr(bench.venue, "account", unreadable)
+        monkeypatch.setattr(bench.venue, "open_orders", unreadable)
+        await until(lambda: bool(engine.trader.restrictions), "the restriction")
+        await until(lambda: beat().get("trading") == "open", "the heartbeat")
+        bench.quote("BTC/USD", "20000")
+        assert "circuit open" in (guard.refusal(Side.BUY) or "")
+        monkeypatch.undo()
+        await until(lambda: beat().get("trading") == "closed", "the end of it")
+        await until(lambda: not engine.trader.restrictions, "no restriction any more")
+        engine.on_quotes([bench.quote("BTC/USD", "20000")])
+        await until(lambda: bool(bench.venue.submitted), "the base order")
+        bench.tell()
+
+    living(bench, test)
+    names = [one.name for one in bench.store.read(lambda tx: tx.events()) if "breaker" in one.name]
+    assert names[::-1] == ["breaker_open", "breaker_half_open", "breaker_closed"]

@@ -42,6 +42,8 @@ def test_the_trade_updates_of_an_address_belong_to_it(tmp_path: Path) -> None:
     ("environ", "words"),
     [
         ({"APCA_API_SECRET_KEY": " "}, "APCA_API_SECRET_KEY is missing"),
+        ({"REQUESTS_PER_MINUTE": "29"}, "REQUESTS_PER_MINUTE must be a whole number from 30"),
+        ({"BREAKER_PAUSE_S": "0"}, "BREAKER_PAUSE_S must be a whole number above 0"),
         ({"MAX_OPEN_ORDERS": "0"}, "MAX_OPEN_ORDERS must be a whole number above 0"),
         ({"GRACE_S": "-1"}, "GRACE_S must be a number above 0"),
         ({"GRACE_S": "nan"}, "GRACE_S must be a number above 0"),

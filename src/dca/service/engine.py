@@ -22,6 +22,7 @@ from dca.service.brief import Brief, read_brief
 from dca.service.catchup import CatchUp
 from dca.service.lease import Holding
 from dca.service.recorder import Recorded, Recorder
+from dca.service.replacing import Replacing
 from dca.service.trader import Outcome, Trader
 from dca.service.verdicts import Verdict, Verdicts, verdict_of
 from dca.service.vitals import Vitals
@@ -38,6 +39,8 @@ REFRESH_S = 6 * 3600.0
 STOP_S = 4.0
 QUEUE = 10_000
 WORKERS = 8
+
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class InThread(Protocol):
@@ -80,6 +83,15 @@ class Engine:
         self._before: dict[str, Quote] = {}
         self._vitals = Vitals(self.clock, self.identity)
         self._verdicts = Verdicts(self.trader.terms)
+        self._replacing = Replacing(
+            store=self.store,
+            broker=self.broker,
+            clock=self.clock,
+            trader=self.trader,
+            catch_up=self.catch_up,
+            asks=1,
+            entries_blocked=self.entries_blocked,
+        )
         self._news = asyncio.Event()
         self._generation = 0
         self._caught_up = -1
@@ -189,7 +201,7 @@ class Engine:
             if watched.verdict != (decision.code, decision.wanted):
                 self._note(watched, quote, verdict_of(decision), decision.reason)
             return
-        self._start(watched, self._act(watched, quote))
+        self._start(watched, lambda: self._act(watched, quote))
 
     def _note(
         self, watched: Watched, quote: Quote, verdict: Verdict, why: str, *, held: bool = False
@@ -198,6 +210,8 @@ class Engine:
         self._verdicts.note(watched.brief.situation, quote, verdict, why, self.clock.now(), held=held)
 
     async def _act(self, watched: Watched, quote: Quote) -> None:
+        # The same quote on the same rows has the same answer: asking again at once would never end.
+        watched.tried = (quote, watched.brief)
         decision = self.trader.think(watched.brief.situation, quote)
         blocked, before = self.entries_blocked(), self._before.get(quote.symbol)
         outcome = await self._call(
@@ -218,7 +232,8 @@ class Engine:
         if outcome.ask is not None:
             self._spawn(self._ask(outcome.ask), self._questions)
         if outcome.measure is not None:
-            self._start(watched, self._measure_fees(watched, outcome.measure))
+            cycle_id = outcome.measure
+            self._start(watched, lambda: self._measure_fees(watched, cycle_id))
         if outcome.reconcile:
             self._reconcile.set()
 
@@ -232,15 +247,15 @@ class Engine:
             return "the venue has blocked the account"
         return None
 
-    def _start(self, watched: Watched, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, watched: Watched, work: Work) -> None:
         """`work` runs after whatever else is under way for this asset; quotes wait meanwhile."""
         watched.jobs += 1
         self._spawn(self._job(watched, work), self._jobs)
 
-    async def _job(self, watched: Watched, work: Coroutine[Any, Any, None]) -> None:
+    async def _job(self, watched: Watched, work: Work) -> None:
         try:
             async with watched.lock:
-                await work
+                await work()
         except IllegalTransition as error:
             await self._halt(watched, str(error))
         except (StoreError, VenueError) as error:
@@ -248,11 +263,9 @@ class Engine:
             watched.hold_until, watched.only_buys = self.clock.now() + self.clock.span(RETRY_S), False
             log.warning("job_failed", extra={"asset_id": watched.asset_id, "error": str(error)})
         finally:
-            # Where it never got its turn, it is not left behind unawaited.
-            work.close()
             watched.jobs -= 1
         newest = self.board.get(watched.symbol)
-        if newest is not None and not watched.jobs:
+        if newest is not None and not watched.jobs and watched.tried != (newest, watched.brief):
             self._consider(newest)
 
     def _spawn(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
@@ -318,9 +331,10 @@ class Engine:
         if watched is None or not result.changed or self._ending:
             return
         if result.ended and order.intent.side is Side.BUY and order.filled_qty > 0:
-            self._start(watched, self._measure_fees(watched, order.intent.cycle_id))
+            cycle_id = order.intent.cycle_id
+            self._start(watched, lambda: self._measure_fees(watched, cycle_id))
         else:
-            self._start(watched, self._reload_one(watched))
+            self._start(watched, lambda: self._reload_one(watched))
 
     async def _measure_fees(self, watched: Watched, cycle_id: int) -> None:
         try:
@@ -394,7 +408,8 @@ class Engine:
             self._reconcile.clear()
             generation = self._generation
             try:
-                await self._call(self.catch_up.everything)
+                fresh = self._caught_up != generation
+                await self._call(lambda fresh=fresh: self.catch_up.everything(sweep=fresh))  # type: ignore[misc]
                 account = await self._call(lambda: funds.refresh(self.store, self.broker, self.clock))
                 self._account_blocked = account.blocked
                 self._funds_at = self.clock.now()
@@ -408,10 +423,19 @@ class Engine:
                 await asyncio.sleep(RETRY_S)
                 self._reconcile.set()
                 continue
-            if self._caught_up != generation:
+            if fresh:
                 log.info("caught_up", extra={"generation": generation})
             self._caught_up = generation
             self._vitals.caught_up()
+            if fresh:
+                self._spawn(self._go_on(), self._questions)
+
+    async def _go_on(self) -> None:
+        """Replacements that a process left behind are gone on with; what waits is the order_manager's."""
+        try:
+            await self._call(self._replacing.resume_all)
+        except StoreError as error:
+            log.warning("replacements_not_resumed", extra={"error": str(error)})
 
     async def _poll(self) -> None:
         """What other processes changed is seen, and time alone can trigger."""

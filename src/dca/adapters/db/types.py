@@ -5,7 +5,7 @@ SQLAlchemy's own `Numeric` goes through a float on SQLite and `DateTime` forgets
 
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from sqlalchemy import BigInteger, Dialect, Integer, String, Text
@@ -17,6 +17,7 @@ from dca.domain.money import plain
 WHOLE_DIGITS = 18
 SCALE = 18
 SQLITE = "sqlite"
+NOT_A_NUMBER = Decimal("NaN")
 
 
 def exact_text(value: object) -> str:
@@ -54,7 +55,8 @@ def json_text(value: object) -> str:
 class Exact(TypeDecorator[Decimal]):
     """Exact amounts: plain text on SQLite, DECIMAL(36,18) elsewhere.
 
-    Do not add, compare by size or sort in SQL: on SQLite '9.5' > '10'. Equality is safe.
+    Do not add, compare by size or sort in SQL: on SQLite '9.5' > '10'. Equality is safe. Text that is
+    no amount reads as NaN, which nobody can write back.
     """
 
     impl = String
@@ -72,7 +74,13 @@ class Exact(TypeDecorator[Decimal]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         if value is None:
             return None
-        return Decimal(value) if isinstance(value, str) else Decimal(plain(value))
+        if not isinstance(value, str):
+            return Decimal(plain(value))
+        try:
+            return Decimal(value)
+        except InvalidOperation:
+            # Somebody wrote it by hand: this row must not keep all others from being read.
+            return NOT_A_NUMBER
 
 
 class Utc(TypeDecorator[datetime]):
