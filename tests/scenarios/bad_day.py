@@ -16,14 +16,18 @@ from build import rules
 from dca.apps.judge import Books
 from dca.apps.market import SPREAD, Market
 from dca.apps.offline import Offline
+from dca.domain.account import Breaker, BreakerState
 from dca.domain.cycle import Cycle
+from dca.domain.errors import StaleWrite
 from dca.domain.folding import unmeasured_buys
 from dca.domain.mode import OPERATOR, Mode, Restriction
 from dca.domain.order import Order
+from dca.ports import Tx
 from dca.service.caretakers.runner import Report, run
 from dca.wiring import CARETAKERS
 
 SPEED = 240.0
+CLOSED = BreakerState.CLOSED
 QUICK = {
     "GRACE_S": "0.4",
     "RECONCILE_EVERY_S": "0.5",
@@ -191,7 +195,9 @@ class Day:
     # Levers and the judge
 
     def fault(self, **rule: Any) -> None:
-        self.run.control("faults", rule)
+        """A 429 bans everybody for a second, not to the end of the exchange's minute."""
+        soon = {"retry_after": 1} if rule.get("effect") == 429 else {}
+        self.run.control("faults", soon | rule)
 
     def hold(self, symbol: str = "BTC/USD", *, on: bool) -> None:
         """Orders of the symbol rest, and only `fill` executes them; or quotes do so again."""
@@ -214,8 +220,24 @@ class Day:
         return order
 
     def lift(self) -> None:
-        """No fault is in force any more, and all counts are gone."""
+        """No fault is in force any more, all counts are gone, and so is what they made everybody avoid."""
         requests.delete(f"http://127.0.0.1:{self.run.port}/control/faults", timeout=5).raise_for_status()
+        until("nobody changes the same rows", self._forgiven)
+
+    def _forgiven(self) -> bool:
+        def write(tx: Tx) -> None:
+            now = self.run.clock.now()
+            for row in tx.breakers():
+                tx.put_breaker(Breaker(name=row.name, state=CLOSED, since=now, version=row.version))
+            for one in tx.modes():
+                if one.source != OPERATOR:
+                    tx.drop_mode(one.source)
+
+        try:
+            self.run.store.write(write)
+        except StaleWrite:
+            return False
+        return True
 
     def faults(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.run.control("faults")

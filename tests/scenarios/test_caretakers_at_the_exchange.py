@@ -98,7 +98,7 @@ def test_a_stale_buy_and_an_orphan_are_canceled_and_a_persons_own_order_is_not(b
     assert bot.run(bot.order_manager()).planned == []
     bot.clock.move(1)
     report = repaired_once(bot, bot.order_manager())
-    assert sorted(one.kind for one in report.planned) == ["cancel_orphan", "buy_again"]
+    assert sorted(one.kind for one in report.planned) == ["buy_again", "cancel_orphan"]
     status = {key: bot.venue.status(key) for key in (stale.key, orphan, person)}  # type: ignore[attr-defined]
     assert status == {stale.key: "canceled", orphan: "canceled", person: "open"}
     assert (bot.cycle.status, bot.order(stale.key).status) == ("watching", "canceled")

@@ -14,12 +14,17 @@ import yaml
 
 from dca import settings as env
 from dca.adapters.sdnotify import supervised, tell
-from dca.apps.commands.cron import DAILY, EVERY_5_MINUTES, EVERY_MINUTE, SCHEDULE
+from dca.apps.commands.cron import DAILY, EVERY_5_MINUTES, EVERY_MINUTE, HOURLY, SCHEDULE
 from dca.domain.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "systemd").iterdir())
-TIMERS = {EVERY_MINUTE: "dca-minute@", EVERY_5_MINUTES: "dca-5minutes@", DAILY: "dca-daily@"}
+TIMERS = {
+    EVERY_MINUTE: "dca-minute@",
+    EVERY_5_MINUTES: "dca-5minutes@",
+    HOURLY: "dca-hourly@",
+    DAILY: "dca-daily@",
+}
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
@@ -46,6 +51,8 @@ def test_the_timers_that_the_service_names_are_cron_s_lines() -> None:
     minute, hour, *_ = DAILY.split()
     daily = (ROOT / "systemd" / "dca-daily@.timer").read_text()
     assert f"OnCalendar=*-*-* {int(hour):02}:{int(minute):02}:00" in daily
+    hourly = (ROOT / "systemd" / "dca-hourly@.timer").read_text()
+    assert f"OnCalendar=*:{HOURLY.split()[0]}:00" in hourly
 
 
 def compose() -> Any:
@@ -77,7 +84,7 @@ def test_the_loop_of_the_compose_file_keeps_cron_s_schedule() -> None:
     for line in ran.stdout.splitlines():
         minute, name = line.split()
         minutes.setdefault(name, []).append(int(minute))
-    every = {EVERY_MINUTE: 1, EVERY_5_MINUTES: 5, DAILY: 1440}
+    every = {EVERY_MINUTE: 1, EVERY_5_MINUTES: 5, HOURLY: 60, DAILY: 1440}
     wanted = {
         script: list(range(0, 1442, every[when])) for script, when in SCHEDULE.items() if script != "watchdog"
     }

@@ -188,6 +188,17 @@ def test_a_quiet_quote_costs_no_sql_and_no_http(bench: Bench, monkeypatch: pytes
     living(bench, test)
 
 
+def test_a_denied_order_is_not_tried_again_on_the_same_quote_without_end(bench: Bench) -> None:
+    async def test(stop: asyncio.Event) -> None:
+        watched = bench.engine.watched["BTC/USD"]
+        bench.engine._vitals.links["trades"] = "down"
+        bench.engine.on_quotes([bench.quote("BTC/USD", "20000")])
+        await until(lambda: "stream is down" in watched.explained and not watched.jobs, "an end of it")
+        assert bench.venue.submitted == []
+
+    living(bench, test)
+
+
 def test_a_slow_database_does_not_hold_up_the_quotes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     original = bench.store.write

@@ -14,6 +14,8 @@ from dca.adapters.memory import MemoryStore
 from dca.domain.errors import InDoubt, StoreUnavailable
 from dca.domain.mode import Mode
 from dca.domain.order import Order, Purpose, VenueOrder, order_key
+from dca.domain.record import Heartbeat
+from dca.domain.replacement import Replacement, Stage
 from dca.ports import Store
 from dca.service.caretakers.order_manager import Ages, OrderManager, View
 from dca.strategy.dca import Sell
@@ -36,7 +38,7 @@ def view(
 ) -> View:
     base: dict[str, Any] = {
         "open": listed, "venue_now": at(seconds), "install": INSTALL, "live": live,
-        "named": {one.venue_id for one in live}, "halted": (), "all_halted": False, "stuck": {},
+        "named": {one.venue_id for one in live}, "halted": (), "all_halted": False,
     }  # fmt: skip
     return View(**{**base, **changes})
 
@@ -44,6 +46,13 @@ def view(
 def planned(found: View, seconds: float, ages: Ages = AGES) -> list[tuple[str, str]]:
     manager = OrderManager(None, None, None, None, None, ages, lambda _: None)  # type: ignore[arg-type]
     return [(work.kind, work.subject) for work in manager.plan(found, at(seconds))]
+
+
+def replacement(old_key: str, stage: Stage) -> Replacement:
+    now = at(0)
+    return Replacement(
+        old_key=old_key, cycle_id=7, stage=stage, reason="a test wants it", created_at=now, updated_at=now
+    )
 
 
 def here(wish: Any, status: str = "open", **changes: Any) -> Order:
@@ -74,7 +83,7 @@ def test_what_is_in_doubt_is_asked_for(status: str, listed: bool, seconds: float
     ("wish", "seconds", "kind"),
     [
         (BUY, 299.9, None),
-        (BUY, 300, "cancel_stale"),
+        (BUY, 300, "buy_again"),
         (SELL, 299.9, None),
         (SELL, 300, "sell_again"),
         # A market buy has no price to go stale.
@@ -98,13 +107,20 @@ def test_what_rests_too_long(wish: Any, seconds: float, kind: str | None) -> Non
 def test_a_halt_sells_nothing_again(changes: dict[str, Any], kind: str | None) -> None:
     found = view([here(SELL)], [seen(SELL)], 300, **changes)
     assert planned(found, 300) == ([] if kind is None else [(kind, SELL.key)])
-    left = view([], [], 300, stuck={SELL.key: SYMBOL}, **changes)
-    assert planned(left, 300) == ([] if kind is None else [(kind, SELL.key)])
+    begun = replacement(SELL.key, Stage.CANCEL_CONFIRMED)
+    left = view([], [], 300, replacements=[(begun, here(SELL, "canceled"))], **changes)
+    assert planned(left, 300) == ([] if kind is None else [("go_on", SELL.key)])
+
+
+def test_what_makes_way_is_planned_for_once() -> None:
+    begun = replacement(BUY.key, Stage.CANCEL_SENT)
+    found = view([here(BUY)], [seen(BUY)], 300, replacements=[(begun, here(BUY))])
+    assert planned(found, 300) == [("go_on", BUY.key)]
 
 
 def test_a_halt_does_not_keep_stale_buys() -> None:
     found = view([here(BUY)], [seen(BUY)], 300, halted={SYMBOL}, all_halted=True)
-    assert planned(found, 300) == [("cancel_stale", BUY.key)]
+    assert planned(found, 300) == [("buy_again", BUY.key)]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +159,7 @@ def test_a_known_order_in_flight_is_no_orphan() -> None:
 def test_an_order_is_planned_for_once() -> None:
     """A second live order of a cycle, which names the first, is stale before it is an orphan."""
     found = view([here(BUY)], [seen(BUY)], 400, named=())
-    assert planned(found, 400) == [("cancel_stale", BUY.key)]
+    assert planned(found, 400) == [("buy_again", BUY.key)]
 
 
 class TestSettling:
@@ -213,9 +229,31 @@ class TestStale:
         assert bot.run(bot.order_manager()).planned == []
         bot.clock.move(1)
         report = repaired_once(bot, bot.order_manager())
-        assert [one.kind for one in report.planned] == ["cancel_stale"]
+        assert [one.kind for one in report.planned] == ["buy_again"]
         assert (bot.order(resting.key).status, bot.cycle.status) == ("canceled", "watching")
-        assert bot.events("cancel_stale") == ["the buy has rested for 300 s"]
+        assert bot.events("replacement_cancel_sent") == ["the buy has rested for 300 s"]
+
+    def test_without_a_streamer_nothing_is_bought_again(self, bot: Bot) -> None:
+        resting = bot.rest()
+        bot.clock.move(300)
+        bot.price("20000")
+        report = bot.run(bot.order_manager())
+        assert report.notes == {resting.key: "nothing is bought now: the streamer does not run"}
+        assert (bot.order(resting.key).status, len(bot.venue.submitted)) == ("canceled", 1)
+
+    @pytest.mark.parametrize(("blocked", "sent"), [(None, 2), ("catching up with the venue", 1)])
+    def test_with_a_streamer_that_may_buy_a_fresh_one_takes_its_place(
+        self, bot: Bot, blocked: str | None, sent: int
+    ) -> None:
+        resting = bot.rest()
+        bot.clock.move(300)
+        bot.price("20100")
+        beat = Heartbeat(name="streamer", at=bot.clock.now(), detail={"entries_blocked": blocked})
+        bot.store.write(lambda tx: tx.beat(beat))
+        bot.run(bot.order_manager())
+        bot.deliver()
+        assert bot.order(resting.key).status == "canceled"
+        assert [wish.limit for wish in bot.venue.submitted] == [20_003, 20_103][:sent]
 
     def test_fills_before_the_end_are_kept(self, bot: Bot) -> None:
         resting = bot.rest()
@@ -239,7 +277,8 @@ class TestStale:
 
         monkeypatch.setattr(bot.venue, "cancel", beaten)
         report = repaired_once(bot, bot.order_manager())
-        assert (report.mended, bot.order(resting.key).status) == (1, "filled")
+        assert report.notes == {resting.key: "nothing makes way: the order is filled"}
+        assert bot.order(resting.key).status == "filled"
 
     def test_a_cancel_that_never_ends_is_told_once(self, bot: Bot) -> None:
         resting = bot.rest()
@@ -350,7 +389,7 @@ class TestStuckSells:
     def test_a_fill_may_win(self, bot: Bot, first: Order, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(bot.venue, "cancel", lambda venue_id: bot.venue.fill(venue_id, None, "21000"))
         report = bot.run(bot.order_manager())
-        assert report.notes == {first.key: "nothing of it is left to sell"}
+        assert report.notes == {first.key: "nothing makes way: the order is filled"}
         assert (len(self.sells(bot)), str(bot.cycles[0].status)) == (1, "complete")
 
     def test_the_streamer_may_sell_first(self, bot: Bot, first: Order) -> None:
@@ -359,10 +398,11 @@ class TestStuckSells:
         bot.venue.deaf = False
         bot.venue.cancel(first.venue_id or "")
         bot.deliver()
-        bot.rest("21000")
-        report = bot.run(bot.order_manager())
-        assert report.notes == {first.key: "nothing of it is left to sell"}
+        second = bot.rest("21000")
+        assert bot.run(bot.order_manager()).notes == {}
         assert len(self.sells(bot)) == 2
+        done = bot.store.read(lambda tx: tx.replacement(first.key))
+        assert done is not None and (done.stage, done.new_key) == ("submit_confirmed", second.key)
 
     @pytest.mark.parametrize("halt", ["asset", "all"])
     def test_a_halt_holds(self, bot: Bot, first: Order, halt: str) -> None:

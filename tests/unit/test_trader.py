@@ -315,6 +315,18 @@ class TestOnceMore:
         desk.at("18000", before=quote("18000", "18003"))
         assert [one.key for one in desk.venue.submitted] == [lost.key[:-1] + "2"]
 
+    def test_one_that_is_refused_then_is_lost_again_and_rests_ever_longer(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lost = self.lost(desk, monkeypatch)
+        desk.clock.move(300)
+        with monkeypatch.context() as patch:
+            refusing(desk, patch, Rejected("insufficient balance for USD", status=403))
+            assert "refused" in desk.at("20100").reason
+        (order,) = desk.store.read(lambda tx: tx.orders())
+        assert (order.key, order.status) == (lost.key, "lost")
+        assert desk.brief().paused_until(Side.BUY) == desk.clock.now() + timedelta(seconds=300)
+
     def test_two_who_send_it_again_are_one(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lost(desk, monkeypatch)
         one = quote("20100", "20103")

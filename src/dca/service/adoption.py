@@ -8,10 +8,21 @@ from dca.domain.asset import Asset
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.errors import ConfigError, StaleWrite
 from dca.domain.folding import DUST_USD
+from dca.domain.market import compact
 from dca.domain.money import ZERO, plain
-from dca.domain.order import KEY, Intent, Order, OrderStatus, Purpose, Side, VenueOrder, order_key
+from dca.domain.order import (
+    KEY,
+    Intent,
+    Order,
+    OrderStatus,
+    Purpose,
+    Side,
+    VenueOrder,
+    last_attempt,
+    order_key,
+)
 from dca.domain.record import Event
-from dca.ports import Broker, Clock, CycleRecord, Store, Tx
+from dca.ports import Broker, Clock, CycleRecord, Situation, Store, Tx
 from dca.service import cycles
 from dca.service.assets import change, named
 from dca.service.recorder import Recorder
@@ -92,7 +103,7 @@ def _adopted(
         )
     qty = abs(difference)
     traded = "bought" if surplus else "sold"
-    tried = sum(order.intent.purpose is Purpose.ADOPTED for order in books.orders)
+    tried = last_attempt(books.orders, Purpose.ADOPTED, 0)
     intent = Intent(
         key=order_key(install, cycle.id, Purpose.ADOPTED, 0, tried + 1),
         symbol=symbol,
@@ -162,14 +173,34 @@ def next_keys(install: str, record: CycleRecord) -> list[str]:
             (Purpose.ADD_FUNDS, 0),
             (Purpose.TAKE_PROFIT, 0),
             (Purpose.CLOSE, 0),
+            (Purpose.STOP_LOSS, 0),
         ]
     else:
         wishes = [(Purpose.BASE, 0), (Purpose.ADD_FUNDS, 0)]
     keys = []
     for purpose, step in wishes:
-        tried = sum((one.intent.purpose, one.intent.step) == (purpose, step) for one in record.orders)
+        tried = last_attempt(record.orders, purpose, step)
         keys.append(order_key(install, record.cycle.id, purpose, step, tried + 1))
     return keys
+
+
+def forgotten(store: Store, clock: Clock, seen: VenueOrder) -> bool:
+    """Whether the journal has the order now, because the cycle that its key names still goes on."""
+    match = KEY.match(seen.key)
+    if match is None or match["install"] != store.install:
+        return False
+    number = int(match["cycle"])
+
+    def read(tx: Tx) -> Situation | None:
+        cycle = tx.cycle(number)
+        return None if cycle is None else tx.situation(cycle.asset_id)
+
+    found = store.read(read)
+    if found is None or found.cycle is None or found.cycle.id != number:
+        return False
+    if compact(found.asset.asset_symbol) != compact(seen.symbol):
+        return False
+    return restore(store, clock, found.asset, found.cycle, seen)
 
 
 def restore(store: Store, clock: Clock, asset: Asset, cycle: Cycle, seen: VenueOrder) -> bool:

@@ -1,21 +1,42 @@
 """What is known of an asset when a decision is made: read together, and held in memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
+from typing import Any
 
+from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import Cycle
 from dca.domain.folding import committed, unmeasured_buys
-from dca.domain.money import ZERO
+from dca.domain.money import HUNDRED, ONE, ZERO
 from dca.domain.order import Order, OrderStatus, Purpose, Side, TimeInForce
 from dca.domain.position import Fill
 from dca.ports import Situation, Standing, Tx
+from dca.strategy.ladder import MAX_STEPS
 
 PAUSE = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(hours=1)
+LONGEST_LOST_PAUSE = timedelta(minutes=10)
 SHORT_PAUSE = timedelta(seconds=5)
 ADDED = frozenset({Purpose.ADD_FUNDS, Purpose.ADOPTED})
 """Buys that a person wanted on top of what the rules would spend."""
+
+
+TOO_MUCH = 10**9
+"""No rule of anybody's has so large a number in it."""
+MAY_BE_ZERO = frozenset(
+    {
+        "ttp_enabled",
+        "ttp_deviation_percent",
+        "take_profit_net_of_fees",
+        "buy_order_price_deviation_percent",
+        "cooldown_period",
+        "stop_loss_timeout",
+        "stop_loss_trailing",
+        "stop_loss_cooldown_period",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +100,10 @@ class Brief:
         orders = [order for order in self.orders if order.intent.side is side]
         if orders and _unfilled_at_once(orders[-1]):
             return orders[-1].updated_at + SHORT_PAUSE
+        if orders and orders[-1].status is OrderStatus.LOST and orders[-1].sent_at is not None:
+            # Sent again for nothing: once more, but ever later, so that others see the asset at rest.
+            last = orders[-1]
+            return last.updated_at + min(max(PAUSE, last.updated_at - last.created_at), LONGEST_LOST_PAUSE)
         refusals = 0
         for order in reversed(orders):
             if order.status not in (OrderStatus.REJECTED, OrderStatus.DRY_RUN):
@@ -94,11 +119,46 @@ def _unfilled_at_once(order: Order) -> bool:
     return ended and order.intent.time_in_force is TimeInForce.IOC and order.filled_qty == 0
 
 
+@lru_cache(maxsize=256)
+def nonsense(rules: Rules) -> str | None:
+    """What is wrong with rules that nobody could have saved: somebody wrote them past the program.
+
+    None when they can be followed.
+    """
+    amounts = ((one.name, getattr(rules, one.name)) for one in fields(rules))
+    wrong = [name for name, value in amounts if value is not None and not _sane(name, value)]
+    if not wrong:
+        return None
+    return f"its rules make no sense ({', '.join(wrong)}): correct them with dca asset set"
+
+
+def _sane(name: str, value: Decimal | int) -> bool:
+    number = Decimal(value)
+    if number.is_nan() or abs(number) >= TOO_MUCH:
+        return False
+    if name == "max_safety_orders":
+        return 0 <= number <= MAX_STEPS
+    if name == "safety_order_deviation":
+        return 0 < number < HUNDRED
+    return number >= 0 if name in MAY_BE_ZERO else number > 0
+
+
+def _harmless(asset: Asset) -> Asset:
+    """The asset halted, with nothing among its rules that cannot be compared or counted through."""
+    given: dict[str, Any] = {one.name: getattr(asset.rules, one.name) for one in fields(asset.rules)}
+    wrong = {name: value for name, value in given.items() if value is not None and not _sane(name, value)}
+    stand_ins = {name: ONE if isinstance(value, Decimal) else 0 for name, value in wrong.items()}
+    why = asset.halted_reason or nonsense(asset.rules)
+    return replace(asset, rules=Rules(**given | stand_ins), halted_reason=why)
+
+
 def read_brief(tx: Tx, asset_id: int) -> Brief | None:
-    """The asset as it is now; None when there is no such asset."""
+    """The asset as it is now; None when there is no such asset. One whose rules make no sense is halted."""
     situation = tx.situation(asset_id)
     if situation is None:
         return None
+    if nonsense(situation.asset.rules) is not None:
+        situation = replace(situation, asset=_harmless(situation.asset))
     cycle = situation.cycle
     if cycle is None:
         return Brief(situation, [], [], ZERO)

@@ -18,13 +18,14 @@ class LeaseTaken(DcaError):
 class Holding:
     """A lease that is held until it is dropped, or until another holder is found in its place."""
 
-    def __init__(self, store: Store, clock: Clock, lease: Lease) -> None:
+    def __init__(self, store: Store, clock: Clock, lease: Lease, ttl_s: float = TTL_S) -> None:
+        self._ttl_s = ttl_s
         self._store = store
         self._clock = clock
         self._lease = lease
 
     def renew(self, beat: Heartbeat) -> None:
-        """The lease runs for another TTL_S of real time, and its holder's heart has beaten.
+        """The lease runs for another `ttl_s` of real time, and its holder's heart has beaten.
 
         Raises LeaseTaken when the lease is lost; then nothing is written.
         """
@@ -32,7 +33,7 @@ class Holding:
         renewed = Lease(
             name=lease.name,
             holder=lease.holder,
-            expires_at=self._clock.now() + self._clock.span(TTL_S),
+            expires_at=self._clock.now() + self._clock.span(self._ttl_s),
             version=lease.version,
         )
         try:
@@ -69,6 +70,6 @@ def take(
         version=0 if current is None else current.version,
     )
     try:
-        return Holding(store, clock, store.write(lambda tx: tx.put_lease(wanted)))
+        return Holding(store, clock, store.write(lambda tx: tx.put_lease(wanted)), ttl_s)
     except StaleWrite as error:
         raise LeaseTaken(f"another instance took {name} first") from error

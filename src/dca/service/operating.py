@@ -30,6 +30,8 @@ CLOSE_S = 75.0
 SETTLE_S = 10.0
 """Real seconds after which an order that is not over is reported as it is."""
 LOOK_S = 0.2
+LONGEST_LOOK_S = 2.0
+"""A close looks less and less often: five looks a second would use up what the venue allows."""
 
 
 # Switches
@@ -152,7 +154,7 @@ def closable(desk: Desk, symbol: str) -> Brief:
     """The asset, whose cycle `close` would end. Raises ConfigError when there is nothing to close, or
     nothing may be sold."""
     brief = desk.brief(symbol)
-    _refuse_halted(desk, brief.situation.asset)
+    refuse_halted(desk, brief.situation.asset)
     cycle = brief.cycle
     if cycle is None or (cycle.quantity <= 0 and not brief.busy):
         raise ConfigError(f"{symbol} has no cycle that holds anything: there is nothing to close")
@@ -208,6 +210,7 @@ class _Closing:
 
     def run(self) -> Done:
         limit = self._desk.clock.monotonic() + CLOSE_S
+        pause_s = LOOK_S
         while True:
             try:
                 done = self._look()
@@ -217,7 +220,8 @@ class _Closing:
                 return done
             if self._desk.clock.monotonic() > limit:
                 return Done(False, f"cycle {self._cycle_id} is not closed yet: {self._said}")
-            self._desk.rest(LOOK_S)
+            self._desk.rest(pause_s)
+            pause_s = min(pause_s * 1.5, LONGEST_LOOK_S)
 
     def _look(self) -> Done | None:
         """One step nearer; what came of it all once it is over."""
@@ -225,7 +229,7 @@ class _Closing:
         cycle = brief.cycle
         if cycle is None or cycle.id != self._cycle_id:
             return self._over()
-        _refuse_halted(self._desk, brief.situation.asset)
+        refuse_halted(self._desk, brief.situation.asset)
         live = [order for order in brief.orders if order.live]
         if live:
             self._said = f"order {live[0].key} is {live[0].status}"
@@ -287,7 +291,7 @@ def cancel_orders(desk: Desk, symbol: str) -> Done:
     return Done(over, "; ".join(described(order) for order in orders), orders)
 
 
-def _because(desk: Desk, mode: Mode) -> str | None:
+def because(desk: Desk, mode: Mode) -> str | None:
     """Why the mode is in force; None when it is not."""
     return reasons(desk.store.read(lambda tx: tx.modes()), desk.clock.now()).get(mode)
 
@@ -296,8 +300,8 @@ def addable(desk: Desk, symbol: str, amount: Decimal) -> Brief:
     """The asset, for whose cycle `add_funds` would buy. Raises ConfigError when it may not."""
     brief = desk.brief(symbol)
     asset, cycle = brief.situation.asset, brief.cycle
-    _refuse_halted(desk, asset)
-    paused = _because(desk, Mode.REDUCE_ONLY)
+    refuse_halted(desk, asset)
+    paused = because(desk, Mode.REDUCE_ONLY)
     if paused is not None:
         raise ConfigError(f"trading is paused ({paused}): nothing is bought until: dca resume")
     if asset.paused_reason is not None:
@@ -390,13 +394,14 @@ def described(order: Order) -> str:
     return f"{text} ({order.detail})" if order.detail else text
 
 
-def _refuse_halted(desk: Desk, asset: Asset) -> None:
+def refuse_halted(desk: Desk, asset: Asset) -> None:
+    """Raises ConfigError while nothing may be sent for the asset."""
     symbol = asset.asset_symbol
     if asset.halted_reason is not None:
         raise ConfigError(
             f"{symbol} is halted ({asset.halted_reason}): nothing is sent for it until: dca resume {symbol}"
         )
-    halted = _because(desk, Mode.HALTED) or desk.trader.halted_outside()
+    halted = because(desk, Mode.HALTED) or desk.trader.halted_outside()
     if halted is not None:
         raise ConfigError(f"trading is halted ({halted}): nothing is sent until: dca resume")
 

@@ -264,6 +264,9 @@ class Recorder:
         cycle, order = record.cycle, _order_in(record, key)
         if version is not None and order.version != version:
             return Recorded(order, cycle.asset_id)
+        if order.unclear and status is OrderStatus.REJECTED and order.sent_at is not None:
+            # It was lost for certain before it was sent again, and that changed nothing.
+            status = OrderStatus.LOST
         if order.status is not OrderStatus.IN_FLIGHT or (order.unclear and status is OrderStatus.REJECTED):
             return Recorded(order, cycle.asset_id)
         now = self._clock.now()

@@ -13,7 +13,7 @@ from dca.domain.folding import DUST_USD
 from dca.domain.market import Instrument, Quote
 from dca.domain.mode import Mode, Restriction, mode_of
 from dca.domain.money import ONE, ZERO, ceil_to, floor_to, percent, plain
-from dca.domain.order import Intent, Order, OrderStatus, Purpose, Side, TimeInForce, order_key
+from dca.domain.order import Intent, Order, OrderStatus, Purpose, Side, TimeInForce, last_attempt, order_key
 from dca.domain.record import Event, Message
 from dca.ports import Broker, Clock, Situation, Store, Tx
 from dca.risk.price import agrees, follows
@@ -43,7 +43,8 @@ class Outcome:
     `only_buys` a sale need not wait for it.
     `ask`: the key of an order whose fate the venue must be asked. `measure`: the id of
     the cycle whose coin fees must be measured first. `reconcile`: what the venue answered contradicts our
-    books, so everything should be caught up.
+    books, so everything should be caught up. `denied`: the code of a denial that the next quote does not
+    change.
     """
 
     reason: str
@@ -52,6 +53,7 @@ class Outcome:
     ask: str | None = None
     measure: int | None = None
     reconcile: bool = False
+    denied: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +151,7 @@ class Trader:
         cycle = brief.cycle
         if cycle is None:
             return Outcome("the asset has no cycle")
-        if isinstance(wish, Buy):
+        if isinstance(wish, Buy) and wish.purpose is Purpose.ADD_FUNDS:
             brief = replace(brief, wished=wish.spend)
         try:
             return self._trade(brief, cycle, wish, quote, None)
@@ -355,7 +357,8 @@ class Trader:
         )
         self.store.write(lambda tx: tx.add_event(event))
         log.warning("order_denied", extra={"symbol": situation.asset.asset_symbol, "reason": denied.reason})
-        return Outcome(denied.reason, now + PAUSE, only_buys=denied.intent.side is Side.BUY)
+        only_buys = denied.intent.side is Side.BUY
+        return Outcome(denied.reason, now + PAUSE, only_buys=only_buys, denied=denied.code)
 
     def _foreign_position(self, brief: Brief, cycle: Cycle, quote: Quote) -> Outcome | None:
         """A base order must not mix with coins that are not ours; None when there are none."""
@@ -447,7 +450,7 @@ def intent_of(
         if purpose is Purpose.TAKE_PROFIT and slippage.sell_pct is not None and bid is not None:
             limit = floor_to(bid * (ONE - percent(slippage.sell_pct)), instrument.price_increment)
             time_in_force = TimeInForce.IOC
-    tried = sum(order.intent.purpose is purpose and order.intent.step == step for order in orders)
+    tried = last_attempt(orders, purpose, step)
     return Intent(
         key=order_key(install, cycle.id, purpose, step, tried + 1),
         symbol=instrument.symbol,

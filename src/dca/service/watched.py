@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from dca.domain.market import Quote
 from dca.ports import Situation, Tx
 from dca.service.brief import Brief, read_brief
 from dca.service.verdicts import Verdict
@@ -24,6 +25,7 @@ class Watched:
     hold_until: datetime | None = None
     only_buys: bool = False
     jobs: int = 0
+    tried: tuple[Quote, Brief] | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

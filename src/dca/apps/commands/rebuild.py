@@ -1,6 +1,7 @@
 """`dca rebuild`: the cycles restored from what the venue knows of our orders."""
 
 import argparse
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -79,7 +80,8 @@ def _apply(options: argparse.Namespace, settings: env.Settings, install: str, st
 
 def _rebuilding(settings: env.Settings, store: Store, install: str) -> Rebuild:
     venue = wiring.broker(settings, store)
-    return Rebuild(store, venue, wiring.clock(settings), settings.fees, install)
+    rest = threading.Event().wait
+    return Rebuild(store, venue, wiring.clock(settings), settings.fees, install, rest)
 
 
 def _install(settings: env.Settings, wanted: str | None) -> str:

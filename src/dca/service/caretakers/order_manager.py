@@ -137,6 +137,8 @@ class OrderManager:
         if repair.kind == "settle":
             result = self._catch_up.settle(repair.subject)
             return None if result.changed else "the venue shows nothing new"
+        if self._trader.dry_run:
+            return "dry run: nothing is canceled or sent"
         if repair.kind == "cancel_orphan":
             return self._cancel_orphan(repair)
         return self._replace(repair)
