@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from dca.logs.files import LineFile
+from dca.logs.folding import Folding
 from dca.logs.hiding import Hiding
 from dca.logs.lines import Lines, Readable
 
@@ -32,14 +33,14 @@ def set_up(
     """Everything logged from now on goes to `run_dir/FILE.log` (None: `name`), and to stderr.
 
     Without `terminal`, stderr gets only warnings unless it is one. `secrets` never appear in either.
-    `now` gives the stamp, so that logs follow the trading clock. What ends the process unforeseen is
-    logged too.
+    `now` gives the stamp, so that logs follow the trading clock. Equal lines are folded. What ends
+    the process unforeseen is logged too.
     """
     hide = Hiding(secrets)
     handlers = [_file(name, run_dir / f"{file or name}.log", now, hide), _stderr(now, hide)]
     if not terminal and not (sys.stderr and sys.stderr.isatty()):
         handlers[1].setLevel(logging.WARNING)
-    logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[Folding(handlers)], force=True)
     for logger in OURS:
         logging.getLogger(logger).setLevel(level)
     if sys.excepthook is sys.__excepthook__:

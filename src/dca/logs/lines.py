@@ -48,7 +48,8 @@ class _Formatter(logging.Formatter):
         return self._hide(self.formatException(record.exc_info))[-LONGEST_TRACEBACK:]
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """What the line says beside its event."""
     return {key: value for key, value in vars(record).items() if key not in _OWN}
 
 
@@ -67,7 +68,7 @@ class Lines(_Formatter):
             "pid": record.process,
             "logger": record.name,
             "event": self._said(record),
-            **_fields(record),
+            **fields_of(record),
         }
         if record.exc_info:
             line["traceback"] = self._traceback(record)
@@ -101,7 +102,7 @@ class Readable(_Formatter):
     """One line for a person, with a traceback below it where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{key}={self._clean(value)}" for key, value in _fields(record).items())
+        fields = " ".join(f"{key}={self._clean(value)}" for key, value in fields_of(record).items())
         text = f"{self._hide(self._said(record))} {fields}".rstrip()[:LONGEST]
         head = f"{self._now():%Y-%m-%d %H:%M:%S} {record.levelname:<7} {text}"
         below = self._traceback(record).splitlines()
