@@ -5,185 +5,20 @@
 Needs nothing but the server's core package (mariadbd and its SQL scripts).
 """
 
-import getpass
 import itertools
-import os
 import secrets
 import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import mysql.connector
-
 from dca.adapters.db import migrate
+from dca.prove.mariadb import INSTALL_HINT, Mariadb, mariadb_server, mariadbd
 
-INSTALL_HINT = "mariadbd is not installed: apt-get install mariadb-server-core"
-SCRIPTS = Path("/usr/share/mysql")
-USER = "dca"
 TEMPLATE = "dca_template"
 
-_START_S = 30
 _numbers = itertools.count(1)
-
-
-def mariadbd() -> str | None:
-    """Where the server's program is; None when it is not installed."""
-    return shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin:/usr/local/sbin")
-
-
-class Mariadb:
-    """A server of our own in `directory`, on a free port of the loopback interface."""
-
-    def __init__(self, directory: Path) -> None:
-        program = mariadbd()
-        if program is None:
-            raise RuntimeError(INSTALL_HINT)
-        self._program = program
-        self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
-        self.password = secrets.token_hex(8)
-        self.port = _free_port()
-        self.options: list[str] = []
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def url(self, database: str, *, password: str | None = None) -> str:
-        return f"mysql://{USER}:{password or self.password}@127.0.0.1:{self.port}/{database}"
-
-    def connect(self, database: str | None = None) -> mysql.connector.MySQLConnection:
-        """A side connection, in autocommit, that the program under test knows nothing of."""
-        return mysql.connector.MySQLConnection(
-            host="127.0.0.1",
-            port=self.port,
-            user=USER,
-            password=self.password,
-            database=database,
-            autocommit=True,
-            collation="utf8mb4_bin",
-            connection_timeout=5,
-        )
-
-    def run(self, *statements: str, database: str | None = None) -> list[tuple]:
-        """The rows of the last statement."""
-        with closing(self.connect(database)) as connection:
-            rows: list[tuple] = []
-            for statement in statements:
-                cursor = connection.cursor()
-                cursor.execute(statement)
-                rows = cursor.fetchall() if cursor.description else []
-                cursor.close()
-            return rows
-
-    def create(self) -> None:
-        """The data directory is filled."""
-        names = ("mysql_system_tables", "mysql_performance_tables", "mysql_system_tables_data")
-        script = "CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\n"
-        script += "".join((SCRIPTS / f"{name}.sql").read_text() for name in names)
-        (self._directory / "data").mkdir()
-        with (self._directory / "bootstrap.log").open("wb") as log:
-            subprocess.run(
-                [*self._command(), "--bootstrap"], input=script.encode(), check=True, stdout=log, stderr=log
-            )
-        (self._directory / "init.sql").write_text(
-            f"CREATE USER IF NOT EXISTS '{USER}'@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
-            f"GRANT ALL ON *.* TO '{USER}'@'127.0.0.1' WITH GRANT OPTION;\n"
-        )
-
-    def start(self) -> None:
-        """The server answers."""
-        command = [
-            *self._command(),
-            f"--port={self.port}",
-            "--bind-address=127.0.0.1",
-            f"--socket={self._directory / 'socket'}",
-            f"--pid-file={self._directory / 'pid'}",
-            f"--init-file={self._directory / 'init.sql'}",
-            "--skip-name-resolve",
-            *self.options,
-        ]
-        # When the tests are killed, the server must not stay behind.
-        if setpriv := shutil.which("setpriv"):
-            command = [setpriv, "--pdeathsig", "KILL", *command]
-        with (self._directory / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._wait()
-
-    def _command(self) -> list[str]:
-        return [
-            self._program,
-            "--no-defaults",
-            f"--datadir={self._directory / 'data'}",
-            f"--tmpdir={self._directory}",
-            f"--lc-messages-dir={SCRIPTS}",
-            f"--user={getpass.getuser()}",
-            "--innodb-log-file-size=8M",
-            "--innodb-buffer-pool-size=32M",
-            "--aria-log-file-size=8M",
-            "--key-buffer-size=1M",
-            "--performance-schema=OFF",
-            "--skip-log-bin",
-        ]
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + _START_S
-        while True:
-            assert self._process is not None
-            if self._process.poll() is not None:
-                raise RuntimeError(f"mariadbd ended: {(self._directory / 'server.log').read_text()[-2000:]}")
-            try:
-                self.connect().close()
-                return
-            except mysql.connector.Error:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-
-    def kill(self) -> None:
-        """The server is dead, as after `kill -9`."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def _end(self, how: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(timeout=_START_S)
-            self._process = None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def mariadb_server(*, on_disk: bool = False) -> Iterator[Mariadb]:
-    """A running server in a directory of its own, gone afterwards.
-
-    In memory unless `on_disk`: measurements want real flushes, tests do not care.
-    """
-    memory = Path("/dev/shm")
-    parent = None if on_disk or not os.access(memory, os.W_OK) else memory
-    with tempfile.TemporaryDirectory(prefix="dca-mariadb-", dir=parent) as directory:
-        server = Mariadb(Path(directory))
-        server.create()
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
 
 
 @contextmanager
@@ -235,3 +70,14 @@ class SqliteTemplate:
         with closing(sqlite3.connect(file)) as connection, connection:
             connection.execute("UPDATE dca_install SET nonce = ?", (secrets.token_hex(4),))
         return f"sqlite:///{file}"
+
+
+__all__ = [
+    "INSTALL_HINT",
+    "Mariadb",
+    "MariadbTemplate",
+    "SqliteTemplate",
+    "mariadb_server",
+    "mariadbd",
+    "throwaway_mariadb",
+]

@@ -253,7 +253,7 @@ def test_orders_since_an_instant_are_all_of_them_over_or_not(
     status = {order.venue_id: str(order.status) for order in found}
     assert (status[sent[3].venue_id], status[sent[5].venue_id]) == ("partial", "canceled")
     assert status[filled.venue_id] == "filled"
-    earlier = broker.orders_since(before.submitted_at - timedelta(seconds=1))
+    earlier = broker.orders_since(before.submitted_at - timedelta(microseconds=1))
     assert before.venue_id in [order.venue_id for order in earlier]
     assert broker.orders_since(filled.submitted_at + timedelta(seconds=1)) == []
 

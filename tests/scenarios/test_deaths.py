@@ -5,18 +5,15 @@ from pathlib import Path
 
 import databases
 
-from dca.prove.crash import sweeping
+from dca.prove.crash import Point, sweeping
 from dca.prove.crash_scripts import SCRIPTS, Script
 
-MOST = 2
-"""Of a boundary that is crossed again and again, the first so many."""
 AT_ONCE = 2
 
 
 ON_MARIADB = {
     "take_profit": {"after_pipeline.place", "after_submit", "before_recorder.record"},
     "stuck_sell": {"after_cancel", "after_pipeline.place"},
-    "missed_fill": {"after_executions", "before_recorder.record"},
 }
 
 
@@ -25,12 +22,17 @@ def script(name: str) -> Script:
     return found
 
 
+def _is_first(point: Point) -> bool:
+    """Of what is crossed again and again the first time will do, but every answer and fill counts."""
+    return point.ordinal == 1 or point.boundary.endswith("recorder.record")
+
+
 def test_killed_at_every_boundary_of_a_base_order_the_next_process_mends_it(
     sqlite_template: databases.SqliteTemplate, tmp_path: Path
 ) -> None:
     urls = [sqlite_template.database(tmp_path) for _ in range(AT_ONCE)]
     with sweeping("sqlite", urls, tmp_path / "lives") as sweep:
-        line = sweep.script(script("base"), lambda point: point.ordinal <= MOST)
+        line = sweep.script(script("base"), _is_first)
     assert line.complaints == ()
     assert line.holds
     assert len(line.results) > 30

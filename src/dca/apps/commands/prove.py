@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dca.apps.commands.options import command
+from dca.domain.errors import ConfigError
 
 if TYPE_CHECKING:
+    from dca.prove.deaths import Deaths
+    from dca.prove.hunt import Caught
     from dca.prove.lives import Tally
 
 SEEDS = 200
+MUTANT_SEEDS = 100
 SHOWN = 20
 
 
@@ -31,7 +35,9 @@ def add(commands: Any) -> None:
     lives.add_argument("--trace", action="store_true", help="with --seed: print its whole story")
     lives.add_argument("--json", type=Path, metavar="FILE", help="write what came of it there as JSON")
     lives.set_defaults(run=_lives)
+    _add_deaths(kinds)
     _add_sweep(kinds)
+    _add_mutants(kinds)
 
 
 def _add_sweep(kinds: Any) -> None:
@@ -49,6 +55,79 @@ def _add_sweep(kinds: Any) -> None:
     words = "keep what was written by processes that did not recover there"
     sweep.add_argument("--keep", type=Path, metavar="FOLDER", help=words)
     sweep.set_defaults(run=_sweep)
+
+
+def _add_deaths(kinds: Any) -> None:
+    words = "end one undisturbed life at each of its boundaries, on a virtual clock"
+    deaths = command(kinds, "deaths", words, "dca prove deaths --seed 3 --pairs --jobs 2")
+    deaths.add_argument("--seed", type=int, default=0, help="which life (default 0)")
+    words = "die twice: once more at each of the first boundaries of the recovery"
+    deaths.add_argument("--pairs", action="store_true", help=words)
+    deaths.add_argument("--most", type=int, help="no more than so many, evenly spread")
+    deaths.add_argument("--jobs", type=int, default=1, help="processes at a time (default 1)")
+    deaths.add_argument("--json", type=Path, metavar="FILE", help="write what came of it there as JSON")
+    deaths.set_defaults(run=_deaths)
+
+
+def _deaths(options: argparse.Namespace) -> int:
+    from dca.prove.deaths import sweep
+
+    found = sweep(
+        options.seed, pairs=options.pairs, jobs=options.jobs, most=options.most, told=_progress_of_deaths
+    )
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    if options.json is not None:
+        options.json.write_text(json.dumps(found.fields(), indent=2) + "\n")
+    lives = f"{len(found.ended)} lives, {found.delivered} died as meant"
+    print(f"seed {found.seed}: {found.points} boundaries, {lives}")
+    for name, times in sorted(found.met().items()):
+        print(f"{times:7}  {name}")
+    for ended in found.broken[:SHOWN]:
+        print(f"killed at {', '.join(ended.met)} ({ended.at}): {ended.violations[0]}")
+    print("every life recovered" if found.holds else f"{len(found.broken)} lives did not recover")
+    return 0 if found.holds else 1
+
+
+def _progress_of_deaths(found: "Deaths") -> None:
+    if sys.stderr.isatty():
+        line = f"\r{len(found.ended)} lives, {len(found.broken)} not recovered"
+        print(line, end="", file=sys.stderr, flush=True)
+
+
+def _add_mutants(kinds: Any) -> None:
+    words = "put known mistakes into the program; the judge of the lives must catch every one"
+    mutants = command(kinds, "mutants", words, "dca prove mutants --jobs 2")
+    mutants.add_argument("names", nargs="*", help="only these")
+    words = f"how many lives a mistake may survive (default {MUTANT_SEEDS})"
+    mutants.add_argument("--seeds", type=int, default=MUTANT_SEEDS, help=words)
+    mutants.add_argument("--jobs", type=int, default=1, help="processes at a time (default 1)")
+    mutants.add_argument("--json", type=Path, metavar="FILE", help="write what came of it there as JSON")
+    mutants.set_defaults(run=_mutants)
+
+
+def _mutants(options: argparse.Namespace) -> int:
+    from dca.prove.hunt import hunt_all
+    from dca.prove.mutants import MUTANTS
+
+    unknown = sorted(set(options.names) - {one.name for one in MUTANTS})
+    if unknown:
+        raise ConfigError(f"there is no mutant {', '.join(unknown)}")
+    found = hunt_all(options.names, seeds=options.seeds, jobs=options.jobs, told=_show_caught)
+    if options.json is not None:
+        options.json.write_text(json.dumps([one.fields() for one in found], indent=2) + "\n")
+    survived = [one.name for one in found if one.seed is None]
+    print(f"{len(found) - len(survived)} of {len(found)} mutants caught")
+    if survived:
+        print(f"survived: {', '.join(survived)}")
+    return 1 if survived else 0
+
+
+def _show_caught(one: "Caught") -> None:
+    if one.seed is None:
+        print(f"{one.name:30} SURVIVED {one.lives} lives: {one.origin}", flush=True)
+    else:
+        print(f"{one.name:30} caught in life {one.lives} (seed {one.seed}) by {one.invariant}", flush=True)
 
 
 def _sweep(options: argparse.Namespace) -> int:

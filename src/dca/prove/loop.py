@@ -1,0 +1,101 @@
+"""Virtual time: an event loop that never waits, and blocking work that runs on it without threads."""
+
+import asyncio
+import selectors
+from collections.abc import Callable, Generator
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+T = TypeVar("T")
+
+
+class _NothingToWaitFor(selectors.SelectSelector):
+    """No file ever becomes ready; the time that the loop would wait has passed at once."""
+
+    passed = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise RuntimeError("every task waits for another one: nothing will ever happen again")
+        self.passed += max(timeout, 0.0)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer whenever nothing is ready.
+
+    One thread, one order of events: the same callbacks run in the same order every time.
+    """
+
+    def __init__(self) -> None:
+        self._waits = _NothingToWaitFor()
+        super().__init__(self._waits)
+
+    def time(self) -> float:
+        return self._waits.passed
+
+
+class LoopClock:
+    """dca.ports.Clock on a virtual loop. `off_s` is how far the wall clock is from the true time."""
+
+    def __init__(self, loop: VirtualLoop, start: datetime) -> None:
+        self._loop = loop
+        self._start = start
+        self.off_s = 0.0
+
+    def true(self) -> datetime:
+        return self._start + timedelta(seconds=round(self._loop.time(), 6))
+
+    def now(self) -> datetime:
+        return self.true() + timedelta(seconds=self.off_s)
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+    def span(self, seconds: float) -> timedelta:
+        return timedelta(seconds=seconds)
+
+
+class _Fiber:
+    """Awaits a greenlet that may pause; cancelling whoever awaits does not end it, as with a thread."""
+
+    def __init__(self, fiber: greenlet, asked: float) -> None:
+        self._fiber = fiber
+        self._asked = asked
+
+    async def drive(self) -> Any:
+        asked: Any = self._asked
+        while not self._fiber.dead:
+            await asyncio.sleep(asked)
+            asked = self._fiber.switch()
+        return asked
+
+
+class Waiting:
+    """An awaitable of what blocking work returns."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        fiber = greenlet(self._work)
+        asked = fiber.switch()
+        if fiber.dead:
+            return asked
+        driving = asyncio.Task(_Fiber(fiber, asked).drive(), loop=asyncio.get_running_loop())
+        return (yield from asyncio.shield(driving).__await__())
+
+
+async def in_fiber(work: Callable[[], T]) -> T:
+    """What `work` returns; whenever it pauses, everything else runs on."""
+    result: T = await Waiting(work)
+    return result
+
+
+def pause(seconds: float) -> None:
+    """So much virtual time has passed for the blocking work that calls this."""
+    parent = getcurrent().parent
+    assert parent is not None, "only work that was started by in_fiber can pause"
+    parent.switch(seconds)
