@@ -1,121 +1,110 @@
 """Lives full of misfortune end with books that the venue confirms, and with trades made."""
 
-from collections import Counter
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import pytest
-from lives import Lies, Life
 
-LIVES = 150
+from dca.domain.errors import Rejected
+from dca.domain.fees import FeeRates
+from dca.prove.lives import ENOUGH, REACHED, Tally, live, nursery, silence, window
+from dca.prove.world import Life
+from dca.service import lease, pipeline
+from dca.service.catchup import CatchUp
 
+LIVES = 7
+SAME = 1
 
-def test_seeded_lives_hold_every_invariant_and_meet_every_misfortune() -> None:
-    seen: Counter[str] = Counter()
-    completed = 0
-    for seed in range(LIVES):
-        life = Life(seed)
-        life.live()
-        assert life.violations() == [], f"seed {seed}"
-        seen += life.seen
-        completed += sum(cycle.finished for cycle in life.store.read(lambda tx: tx.cycles()))
-    assert seen["position_exact"] > 0.9 * LIVES
-    assert completed > LIVES, "the lives must trade, or they prove nothing"
-    for what in (
-        "lost_request",
-        "lost_answer",
-        "failed_read",
-        "lost_update",
-        "doubled_update",
-        "late_update",
-        "death",
-    ):
-        assert seen[what] >= LIVES, f"{what} hardly ever happened: {seen}"
-    for what in ("settle", "cancel_stale", "wake"):
-        assert seen[what], f"no caretaker ever had to {what}: {seen}"
+pytestmark = pytest.mark.xdist_group("test_lives")
 
 
-def test_the_same_seed_lives_the_same_life() -> None:
-    def ending(seed: int) -> list[object]:
-        life = Life(seed)
-        life.live()
-        return [life.store.read(lambda tx: tx.fills()), life.store.read(lambda tx: tx.orders())]
-
-    assert ending(7) == ending(7)
+@pytest.fixture(scope="module")
+def template() -> Iterator[Path]:
+    with nursery() as path, silence():
+        yield path
 
 
-def first_violation(lies: Lies, *, caretakers: bool = True, seeds: int = 40) -> int | None:
-    """The first seed whose life breaks, None when none does."""
-    for seed in range(seeds):
-        life = Life(seed, lies=lies, caretakers=caretakers)
-        life.live()
-        if life.violations():
-            return seed
-    return None
+@pytest.fixture(scope="module")
+def tally(template: Path) -> Tally:
+    lived = Tally()
+    for seed in window(0, LIVES):
+        lived.add(live(seed, template))
+    return lived
+
+
+def test_lives_hold_every_invariant_and_meet_misfortune(tally: Tally) -> None:
+    assert tally.violations == {}
+    assert tally.cycles > 3 * LIVES, "the lives must trade, or they prove nothing"
+    for name in ("death", "lost_answer", "late_request", "fill_before_answer", "fill_found_by_catching_up"):
+        assert tally.lives_with[name], f"{name} never happened"
+
+
+def test_the_same_seeds_live_the_same_lives_in_another_process(tally: Tally, tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    command = ["prove", "lives", "--seeds", str(SAME), "--json", str(told)]
+    subprocess.run(
+        [sys.executable, "-m", "dca.apps.cli", *command],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+    )
+    here = Tally(digests={seed: tally.digests[seed] for seed in window(0, SAME)})
+    assert json.loads(told.read_text())["digest"] == here.digest
+
+
+def test_a_campaign_that_did_not_reach_what_it_claims_to_test_is_invalid() -> None:
+    tally = Tally()
+    for seed in range(ENOUGH):
+        tally.add(_life(seed))
+    assert not tally.violations
+    assert not tally.holds
+    assert any(one.startswith(next(iter(REACHED))) for one in tally.missed())
+
+
+def _life(seed: int) -> Life:
+    nothing: Any = {}
+    return Life(seed, "", [], nothing, 2.0, 1, 1, 1)
 
 
 class TestTheJudgeCanFail:
-    """Known mistakes of real bots, put in: each must be caught."""
+    """Known mistakes of real bots, put in: each must be caught within a few lives."""
 
-    def test_sending_before_journaling(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from dca.service import pipeline
+    def caught(self, template: Path, invariant: str, seeds: int = 6, **chances: float) -> None:
+        for seed in range(seeds):
+            found = live(seed, template, chances=chances or None).violations
+            if found:
+                assert any(one.startswith(invariant) for one in found), found
+                return
+        pytest.fail("nobody noticed")
 
+    def test_a_timeout_taken_for_a_refusal(self, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         original = pipeline._send
 
-        def twice(order, broker):  # type: ignore[no-untyped-def]
-            original(order, broker)
-            return original(order, broker)
-
-        monkeypatch.setattr(pipeline, "_send", twice)
-        assert first_violation(Lies()) is not None
-
-    def test_a_timeout_taken_for_a_refusal(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from dca.domain.errors import InDoubt, Rejected
-        from dca.service import pipeline
-
-        original = pipeline._send
-
-        def sure(order, broker):  # type: ignore[no-untyped-def]
+        def sure(order: Any, broker: Any) -> Any:
             outcome = original(order, broker)
             if isinstance(outcome, pipeline.Unclear):
-                return pipeline.Refused(order.key, Rejected("timeout"))
+                return pipeline.Refused(order.key, order.intent.side, Rejected("timeout"))
             return outcome
 
-        assert issubclass(InDoubt, Exception)
         monkeypatch.setattr(pipeline, "_send", sure)
-        assert first_violation(Lies(lost_answer=0.3, lost_update=0.3)) is not None
+        self.caught(template, "I13", lost_answer=0.3, update_lost=0.3)
 
-    def test_a_coin_fee_that_is_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from decimal import Decimal
-
-        from dca.domain.fees import FeeRates
-
+    def test_a_coin_fee_that_is_ignored(self, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(FeeRates, "estimate", lambda *_: Decimal(0))
-        assert first_violation(Lies()) is None, "measuring the position makes good for a wrong estimate"
-        monkeypatch.setattr("dca.service.catchup.CatchUp.fees", lambda *_: None)
-        assert first_violation(Lies()) is not None
+        monkeypatch.setattr(CatchUp, "fees", lambda *_: None)
+        self.caught(template, "I3", steady=0)
 
-    def test_fills_that_are_counted_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from itertools import count
+    def test_a_lease_that_keeps_nobody_out(self, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = lease.take
 
-        from dca.adapters import memory
+        def taken(store: Any, clock: Any, name: str, holder: str, alive: Any, **more: Any) -> Any:
+            return original(store, clock, name, holder, lambda _: False, **more)
 
-        numbers = count()
-        original = memory.MemoryTx.insert_fill
-
-        def again(self, fill):  # type: ignore[no-untyped-def]
-            from dataclasses import replace
-            from decimal import Decimal
-
-            number = next(numbers)
-            return original(
-                self, replace(fill, id=f"{fill.id}-{number}", cum_qty=fill.cum_qty + Decimal(number))
-            )
-
-        monkeypatch.setattr(memory.MemoryTx, "insert_fill", again)
-        assert first_violation(Lies(doubled_update=0.3)) is not None
-
-    def test_no_catching_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from dca.service.catchup import CatchUp
-
-        monkeypatch.setattr(CatchUp, "everything", lambda self: None)
-        assert first_violation(Lies(lost_update=0.3), caretakers=False) is not None
-        assert first_violation(Lies(lost_update=0.3), seeds=10) is None, "the caretakers make good for it"
+        monkeypatch.setattr(lease, "take", taken)
+        self.caught(template, "I10", second_streamer=0.5)

@@ -199,6 +199,23 @@ def test_a_denied_order_is_not_tried_again_on_the_same_quote_without_end(bench: 
     living(bench, test)
 
 
+def test_two_wild_quotes_do_not_vouch_for_each_other(bench: Bench) -> None:
+    async def test(stop: asyncio.Event) -> None:
+        watched = bench.engine.watched["BTC/USD"]
+        bench.engine.on_quotes([bench.quote("BTC/USD", "20000")])
+        await until(lambda: bool(bench.venue.submitted), "the base order")
+        bench.tell()
+        await until(lambda: watched.brief.cycle.quantity > 0 and not watched.jobs, "the fill")  # type: ignore[union-attr]
+        for bid in (D(18_000), D(18_010)):
+            watched.hold_until = None
+            bench.engine.on_quotes([Quote("BTC/USD", bid, bid + 3, datetime.now(UTC))])
+            await until(lambda bid=bid: not watched.jobs and watched.tried[0].bid == bid, "an answer")  # type: ignore[misc,index]
+            assert "is not confirmed" in watched.explained
+        assert len(bench.venue.submitted) == 1
+
+    living(bench, test)
+
+
 def test_a_slow_database_does_not_hold_up_the_quotes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     original = bench.store.write

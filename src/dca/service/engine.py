@@ -16,6 +16,7 @@ from dca.domain.money import ZERO
 from dca.domain.order import Side, TradeUpdate
 from dca.domain.record import Heartbeat
 from dca.ports import Broker, Clock, Link, MarketFeed, Store, T, TradeFeed, Tx
+from dca.risk.price import follows
 from dca.service import funds
 from dca.service.anomaly import Lookout
 from dca.service.brief import Brief, read_brief
@@ -179,10 +180,15 @@ class Engine:
         """The newest quotes are on the board, and what they trigger is under way."""
         for quote in quotes:
             before = self.board.get(quote.symbol)
-            if before is not None:
+            if before is not None and self._follows(before):
                 self._before[quote.symbol] = before
             self.board[quote.symbol] = quote
             self._consider(quote)
+
+    def _follows(self, quote: Quote) -> bool:
+        """Whether it continues what was believed before: two wild quotes must not vouch for each other."""
+        max_age = self.trader.limits.max_quote_age
+        return follows(quote, self._before.get(quote.symbol), self.clock.now(), max_age)
 
     def _consider(self, quote: Quote) -> None:
         watched = self.watched.get(quote.symbol)
@@ -217,6 +223,8 @@ class Engine:
         outcome = await self._call(
             lambda: self.trader.act(watched.brief, quote, before=before, entries_blocked=blocked)
         )
+        if outcome.believed:
+            self._before[quote.symbol] = quote
         verdict = verdict_of(decision)
         if outcome.hold_until is not None:
             verdict = ("held", outcome.reason)

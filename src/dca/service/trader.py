@@ -53,6 +53,7 @@ class Outcome:
     ask: str | None = None
     measure: int | None = None
     reconcile: bool = False
+    believed: bool = False
     denied: str | None = None
 
 
@@ -117,8 +118,8 @@ class Trader:
     ) -> Outcome:
         """The decision is carried out, unless somebody changed the rows since `brief` was read.
 
-        `before` is the quote before this one; an order on a price that does not follow from it
-        waits until the venue's REST side confirmed that price.
+        `before` is the newest quote before this one that was believed; an order on a price that does
+        not follow from it waits until the venue's REST side confirmed that price.
 
         Raises StoreUnavailable; whether an order went out is then in the journal.
         """
@@ -129,7 +130,9 @@ class Trader:
         try:
             if isinstance(decision, Buy | Sell):
                 unconfirmed = self._unconfirmed(quote, before)
-                return unconfirmed or self._trade(brief, cycle, decision, quote, entries_blocked)
+                if unconfirmed is not None:
+                    return unconfirmed
+                return replace(self._trade(brief, cycle, decision, quote, entries_blocked), believed=True)
             if isinstance(decision, Cancel):
                 return self._cancel(brief, decision)
             if isinstance(decision, MoveStop):
