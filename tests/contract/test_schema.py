@@ -307,3 +307,9 @@ def test_a_network_timeout_is_longer_than_the_wait_for_a_lock() -> None:
     from dca.adapters.db.store import LOCK_TIMEOUT_S
 
     assert LOCK_TIMEOUT_S < NETWORK_TIMEOUT_S
+
+
+def test_threads_that_upgrade_databases_of_their_own_do_not_meet(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path}/{number}.sqlite3" for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(migrate.upgrade, urls)) == [EVERY_REVISION] * 8

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import pytest
 from bad_day import FELL, ROSE, Day, day, passed
@@ -140,18 +140,17 @@ class TestTheVenueAnswersCaretakers:
     def test_what_cannot_be_read_changes_nothing(self, doubtful_day: Day) -> None:
         today, struck = doubtful_day, set()
         before = Books.read(today.run.store)
-        for path in (*LOOKS, "/v2/clock"):
-            for answer in ANSWERS:
-                today.fault(method="GET", path=path, effect=answer)
-                today.fault(method="GET", path="/v2/orders:by_client_order_id", effect=500)
-                for name in CARETAKERS:
-                    met = today.faults()[0]["struck"]
-                    report = passed(today, name, request_timeout_s=0.2)
-                    if today.faults()[0]["struck"] > met:
-                        struck.add((name, path))
-                        assert report.exit_code in (75, 78), (name, path, report)
-                    assert Books.read(today.run.store) == before, (name, path, answer)
-                today.lift()
+        for answer, path in zip(ANSWERS, cycle((*LOOKS, "/v2/clock")), strict=False):
+            today.fault(method="GET", path=path, effect=answer)
+            today.fault(method="GET", path="/v2/orders:by_client_order_id", effect=500)
+            for name in CARETAKERS:
+                met = today.faults()[0]["struck"]
+                report = passed(today, name, request_timeout_s=0.2)
+                if today.faults()[0]["struck"] > met:
+                    struck.add((name, path))
+                    assert report.exit_code in (75, 78), (name, path, report)
+                assert Books.read(today.run.store) == before, (name, path, answer)
+            today.lift()
         asked = {"order_manager": (LOOKS[1], LOOKS[2], "/v2/clock"), "consistency_checker": LOOKS[:2]}
         assert struck == {(name, path) for name, paths in asked.items() for path in paths}
 
@@ -171,7 +170,7 @@ class TestTheVenueAnswersCaretakers:
         passed(today, "order_manager", stale_order_s=1.0)
         today.lift()
         before = Books.read(today.run.store)
-        for answer in ANSWERS:
+        for answer in ANSWERS[::4]:
             today.fault(method="GET", path=LOOKS[2], effect=answer)
             assert passed(today, "consistency_checker", request_timeout_s=0.2).exit_code == 75
             assert today.struck() > 0 and Books.read(today.run.store) == before

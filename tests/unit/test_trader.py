@@ -249,6 +249,20 @@ def test_a_stale_buy_is_canceled_and_tried_again_at_the_new_price(desk: Desk) ->
     assert [intent.limit for intent in desk.venue.submitted] == [D("20003.00"), D("20103.00")]
 
 
+def test_a_wild_tick_is_not_stored_as_the_peak(desk: Desk) -> None:
+    trailing = rules(ttp_enabled=True, ttp_deviation_percent=D(1))
+    assets.change(desk.store, desk.clock, "BTC/USD", lambda asset: replace(asset, rules=trailing), "a test")
+    desk.at("20000")
+    desk.at("20500")
+    calm = quote("20500", "20503")
+    outcome = desk.trader.act(desk.brief(), quote("23000", "23003"), before=calm)
+    assert "is not confirmed" in outcome.reason
+    assert desk.cycle.highest_trailing_price == D(20_500)
+    desk.venue.quote(quote("23000", "23003"))
+    assert desk.trader.act(desk.brief(), quote("23000", "23003"), before=calm).believed
+    assert desk.cycle.highest_trailing_price == D(23_000), "what the venue confirms is a peak"
+
+
 def test_trailing_stores_its_peak_before_it_is_used(desk: Desk) -> None:
     trailing = rules(ttp_enabled=True, ttp_deviation_percent=D(1))
     assets.change(desk.store, desk.clock, "BTC/USD", lambda asset: replace(asset, rules=trailing), "a test")

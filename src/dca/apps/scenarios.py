@@ -335,7 +335,7 @@ def _journaled_live(stage: Stage, key: str) -> bool:
 def _stale(stage: Local) -> None:
     key, market = _buy_rests(stage), stage.market
     market.run.kill_streamer()
-    planned = _until_planned(stage, "order_manager", "cancel", key)
+    planned = _until_planned(stage, "order_manager", "buy_again", key)
     check(key in venue_orders(stage), f"a dry run has canceled: {planned}")
     script(stage, "order_manager")
     stage.until("the stale buy is canceled at the venue", lambda: key not in venue_orders(stage))

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,16 +24,9 @@ MEMORY = Path("/dev/shm")  # noqa: S108
 def run(options: argparse.Namespace) -> int:
     """Every boundary was tried, and the table is printed; 1 when one was missed or not mended."""
     console = Console()
-    wanted = _scripts(options.purpose)
-    lines: list[Line] = []
-    for database in options.database or _installed():
-        with (
-            _urls(database, max(options.jobs, 1)) as (urls, folder),
-            sweeping(_name(database), urls, folder, keep=options.keep) as sweep,
-        ):
-            for script in wanted:
-                lines.append(sweep.script(script))
-                _tell(console, lines[-1])
+    lines = swept(
+        options.database, options.purpose, options.jobs, options.keep, lambda line: _tell(console, line)
+    )
     console.print(_table(lines))
     if options.json is not None:
         options.json.write_text(json.dumps([line.fields() for line in lines], indent=1) + "\n")
@@ -41,6 +34,30 @@ def run(options: argparse.Namespace) -> int:
     mended = sum(line.recovered for line in lines)
     console.print(f"{killed} of {tried} kills delivered, {mended} mended", highlight=False)
     return 0 if all(line.holds for line in lines) else 1
+
+
+def swept(
+    databases: Sequence[str] | None,
+    purposes: list[str] | None,
+    jobs: int,
+    keep: Path | None = None,
+    told: Callable[[Line], None] = lambda line: None,
+) -> list[Line]:
+    """What each purpose came to on each database; `told` hears of each at once.
+
+    None: every purpose; SQLite, and MariaDB where it is installed. Raises ConfigError.
+    """
+    wanted = _scripts(purposes)
+    lines: list[Line] = []
+    for database in databases or _installed():
+        with (
+            _urls(database, max(jobs, 1)) as (urls, folder),
+            sweeping(_name(database), urls, folder, keep=keep) as sweep,
+        ):
+            for script in wanted:
+                lines.append(sweep.script(script))
+                told(lines[-1])
+    return lines
 
 
 def _scripts(names: list[str] | None) -> list[Script]:

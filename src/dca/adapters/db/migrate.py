@@ -1,6 +1,7 @@
 """Brings a database to the newest schema, and says where one is."""
 
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,6 +29,8 @@ LONGEST_STEP_S = 3600
 """A network timeout would cut an ALTER TABLE of a large table in two."""
 
 _LOCK = "dca_upgrade"
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic keeps what it migrates in globals: threads of one process would migrate each other's database."""
 
 
 def upgrade(url: str, *, at: datetime | None = None) -> list[str]:
@@ -40,7 +43,8 @@ def upgrade(url: str, *, at: datetime | None = None) -> list[str]:
     applied: list[str] = []
     try:
         with connected(target, create=True) as connection:
-            command.upgrade(_config(connection, applied), "head")
+            with _ONE_AT_A_TIME:
+                command.upgrade(_config(connection, applied), "head")
             _name_install(connection, at or SystemClock().now())
             connection.commit()
     except DBAPIError as error:

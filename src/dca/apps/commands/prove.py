@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dca import settings as env
 from dca.apps.commands.options import command
 from dca.domain.errors import ConfigError
+from dca.wiring import clock_of
 
 if TYPE_CHECKING:
     from dca.prove.deaths import Deaths
@@ -22,10 +24,17 @@ SHOWN = 20
 
 
 def add(commands: Any) -> None:
-    proving = command(
-        commands, "prove", "show that the program can be trusted", "dca prove lives --seeds 100"
-    )
-    kinds = proving.add_subparsers(required=True, metavar="COMMAND")
+    words = "show that the program can be trusted; without COMMAND, everything"
+    proving = command(commands, "prove", words, "dca prove --quick")
+    proving.add_argument("--seeds", type=int, default=SEEDS, help=f"how many lives (default {SEEDS})")
+    proving.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
+    proving.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
+    proving.add_argument("--quick", action="store_true", help="only a sample of everything: minutes")
+    words = "sqlite, mariadb or a URL, for the real processes; may be repeated"
+    proving.add_argument("--database", action="append", help=words)
+    proving.add_argument("--report", type=Path, metavar="FILE", help="write what came of it as Markdown")
+    proving.set_defaults(run=_everything)
+    kinds = proving.add_subparsers(metavar="COMMAND")
     words = "whole lives on a virtual clock, full of misfortune, each judged by what the venue saw"
     lives = command(kinds, "lives", words, "dca prove lives --seeds 1000 --jobs 2")
     lives.add_argument("--seeds", type=int, default=SEEDS, help=f"how many (default {SEEDS})")
@@ -55,6 +64,23 @@ def _add_sweep(kinds: Any) -> None:
     words = "keep what was written by processes that did not recover there"
     sweep.add_argument("--keep", type=Path, metavar="FOLDER", help=words)
     sweep.set_defaults(run=_sweep)
+
+
+def _everything(options: argparse.Namespace) -> int:
+    from dca.apps.proof import page, prove
+
+    parts = prove(
+        seeds=options.seeds,
+        first=options.first,
+        jobs=options.jobs,
+        quick=options.quick,
+        databases=options.database,
+        say=lambda line: print(line, flush=True),
+    )
+    if options.report is not None:
+        at = f"{clock_of(env.clock()).now():%Y-%m-%d}"
+        options.report.write_text(page(parts, at))
+    return 0 if all(part.holds for part in parts) else 1
 
 
 def _add_deaths(kinds: Any) -> None:
