@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# One test worker more than cores, because tests of whole processes wait most of the time.
+WORKERS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
 
 .PHONY: demo test check bench clients lock clean
 
@@ -12,7 +14,7 @@ demo: $(READY)
 
 test: $(READY)
 	@sh scripts/database_server.sh
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "not alone and not clients" $(TEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m "not alone and not clients" $(TEST_OPTIONS)
 	$(BIN)/python -m pytest -m alone $(TEST_OPTIONS) || [ $$? -eq 5 ]
 
 check: $(READY)

@@ -82,6 +82,20 @@ def test_stakes_count_what_is_held_and_what_is_resting(any_store: Store) -> None
     ]
 
 
+def test_what_the_venue_has_only_counted_is_at_stake_until_its_fills_are_stored(any_store: Store) -> None:
+    order = given_order(any_store)
+    limit = order.intent.limit
+    assert limit is not None
+    seen = replace(order, status=OrderStatus.PARTIAL, filled_qty=order.intent.qty, venue_id="v1")
+    any_store.write(lambda tx: tx.update_order(seen))
+    (stake,) = any_store.read(lambda tx: tx.stakes())
+    assert stake.resting == order.intent.qty * limit
+    fill = a_fill(order)
+    any_store.write(lambda tx: tx.insert_fill(fill))
+    (stake,) = any_store.read(lambda tx: tx.stakes())
+    assert stake.resting == (order.intent.qty - fill.qty) * limit
+
+
 def test_one_replacement_per_order_and_per_cycle_at_a_time(any_store: Store) -> None:
     def wish(old_key: str, cycle_id: int = 1) -> Replacement:
         return Replacement(

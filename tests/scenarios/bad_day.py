@@ -85,7 +85,12 @@ class Day:
         self, what: str, holds: Callable[[], Any], *, at: D | None = None, on: Sequence[str] = ("BTC/USD",)
     ) -> Any:
         """What `holds` returned, while those prices stand `at` a factor of their level, if one is given."""
-        return until(what, holds, meanwhile=(lambda: self.quote(at, *on)) if at is not None else _nothing)
+        try:
+            return until(what, holds, meanwhile=(lambda: self.quote(at, *on)) if at is not None else _nothing)
+        except AssertionError as error:
+            modes = [one.reason for one in self.run.store.read(lambda tx: tx.modes())]
+            said = {symbol: self.explained(symbol) for symbol in self.levels}
+            raise AssertionError(f"{error}; modes {modes}; the streamer says {said}") from error
 
     def bought(self, symbol: str = "BTC/USD") -> None:
         self.pause(None)
