@@ -239,7 +239,10 @@ class TestRefused:
             (b"", "was not made by"),
             (b"not even compressed", "damaged, or was not made by"),
             (gzip.compress(b"-- somebody else's dump\nDROP TABLE dca_assets;\n", mtime=0), "was not made by"),
-            (gzip.compress(b"-- dca backup: installation 0a1b2c3d, schema x\nDROP TABLE", mtime=0), "is damaged"),
+            (
+                gzip.compress(b"-- dca backup: installation 0a1b2c3d, schema x\nDROP TABLE", mtime=0),
+                "is damaged",
+            ),
             (gzip.compress(b"SQLite format 3\0" + bytes(100), mtime=0)[:-9], "damaged"),
         ],
     )
