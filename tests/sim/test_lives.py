@@ -16,7 +16,9 @@ from dca.domain.fees import FeeRates
 from dca.prove.lives import ENOUGH, REACHED, Tally, live, nursery, silence, window
 from dca.prove.world import Life
 from dca.service import lease, pipeline
+from dca.service.breaker import Circuits
 from dca.service.catchup import CatchUp
+from dca.strategy import dca as rules
 
 LIVES = 7
 SAME = 1
@@ -99,6 +101,14 @@ class TestTheJudgeCanFail:
         monkeypatch.setattr(FeeRates, "estimate", lambda *_: Decimal(0))
         monkeypatch.setattr(CatchUp, "fees", lambda *_: None)
         self.caught(template, "I3", steady=0)
+
+    def test_a_stop_that_nobody_looks_at(self, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rules, "stop_price", lambda *_: None)
+        self.caught(template, "STOP", steady=0)
+
+    def test_a_circuit_that_never_closes(self, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Circuits, "is_unproven", Circuits.is_due)
+        self.caught(template, "L1", venue_outage=0.3, quote_flash=0.1)
 
     def test_a_lease_that_keeps_nobody_out(self, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         original = lease.take

@@ -57,6 +57,22 @@ def test_a_request_arrives_although_its_sender_died_meanwhile(world: World) -> N
     assert any(one.startswith("I4") for one in world.oracle.violations), "and the judge saw no journal row"
 
 
+def test_an_order_that_came_too_late_excuses_its_asset_from_then_on_and_nothing_else(world: World) -> None:
+    oracle, wish = world.oracle, intent()
+    oracle.violates("I1", "before it came", symbol=wish.symbol)
+    world.exchange.accept(wish)
+    oracle.violations = oracle.violations[:1]
+    oracle.arrived_late(world.exchange.by_key[wish.key])
+    oracle.violates("I1", "of its asset", symbol=wish.symbol)
+    oracle.violates("I3", "of its cycle", cycle=wish.cycle_id)
+    assert len(oracle.violations) == 1
+    oracle.violates("UNCALLED", "of its asset, but earlier", symbol=wish.symbol, since=-1.0)
+    oracle.violates("I1", "of another asset", symbol="ETH/USD")
+    oracle.violates("I3", "of another cycle", cycle=wish.cycle_id + 1)
+    oracle.violates("I4", "of its asset, and no consequence of it", symbol=wish.symbol)
+    assert len(oracle.violations) == 5
+
+
 def test_a_killed_process_is_gone_for_everybody(world: World) -> None:
     process = Process("streamer", "streamer-9")
     assert not world.lives(process.identity)

@@ -80,6 +80,7 @@ def test_money_in_flight_and_resting_counts_as_committed() -> None:
     assert committed([order("filled", BASE), order("in_flight", wish)], BUYS) == D("58.6")
     half = order("partial", wish, filled_qty=D("0.0004"))
     assert committed([half], [fill(wish, "0.0004", "19000")]) == D(19)
+    assert committed([half], []) == D(19), "it is paid, though no fill is stored yet"
     assert committed([order("canceled", wish)], []) == 0
 
 

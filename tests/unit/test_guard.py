@@ -300,8 +300,7 @@ def test_prices_are_asked_for_where_nobody_else_would_find_out(bench: Bench) -> 
     bench.clock.move(31)
     for _ in range(5):
         bench.guard.tend(["BTC/USD", "ETH/USD"])
-    assert bench.venue.asked == ["latest_quotes"]
-    bench.guard.latest_quotes(["BTC/USD"])
+    assert bench.venue.asked == ["latest_quotes"] * 2, "as often as it takes to be sure, and no more"
     bench.guard.reconciled()
     assert bench.guard.states()["market_data"] == "closed"
 

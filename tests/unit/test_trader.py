@@ -210,6 +210,13 @@ def test_pauses_grow_with_refusals_in_a_row_up_to_an_hour() -> None:
     assert brief(order("rejected"), order("filled")).paused_until(Side.BUY) is None
 
 
+def test_an_order_that_was_sent_again_for_nothing_pauses_although_others_were_journaled_after_it() -> None:
+    lost = replace(order("lost", updated_at=at(200)), sent_at=at(199))
+    later = order("canceled", intent("close", qty=D(1), side=Side.BUY), created_at=at(50))
+    brief = Brief(Situation(asset(), None), [lost, later], [], D(0))
+    assert brief.paused_until(Side.BUY) == at(400)
+
+
 def test_wrong_keys_pause_for_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     refusing(desk, monkeypatch, Unauthorized("unauthorized.", status=401))
     assert desk.at("20000").hold_until == at(3600)

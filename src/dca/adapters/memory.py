@@ -20,7 +20,7 @@ from dca.domain.errors import StaleWrite, StoreError
 from dca.domain.mode import Mode, Restriction, in_force
 from dca.domain.money import ZERO
 from dca.domain.order import Order, OrderStatus, Side
-from dca.domain.position import Fill
+from dca.domain.position import Fill, gross
 from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
 from dca.domain.replacement import Replacement
 from dca.ports import CycleRecord, Situation, Standing, Tx
@@ -611,9 +611,13 @@ class MemoryTx:
         for cycle_id in sorted(self._t.open_cycles.values()):
             cycle = self._t.cycles[cycle_id]
             live = [one for one in self.orders_of(cycle_id) if one.live and one.intent.side is Side.BUY]
-            found += [_stake(cycle, order) for order in live]
+            fills = self.fills_of(cycle_id)
+            found += [
+                _stake(cycle, order, gross(fill for fill in fills if fill.order_key == order.key))
+                for order in live
+            ]
             if cycle.quantity and not live:
-                found.append(_stake(cycle, None))
+                found.append(_stake(cycle, None, ZERO))
         return found
 
     def breakers(self) -> list[Breaker]:
@@ -682,7 +686,7 @@ class MemoryTx:
         return sorted(found, key=lambda one: one.at)
 
 
-def _stake(cycle: Cycle, order: Order | None) -> Stake:
+def _stake(cycle: Cycle, order: Order | None, booked: Decimal) -> Stake:
     owned_cost = cycle.quantity * cycle.average_purchase_price
     if order is None:
         return Stake(cycle.asset_id, cycle.id, owned_cost, ZERO, cycle.safety_orders)
@@ -691,7 +695,7 @@ def _stake(cycle: Cycle, order: Order | None) -> Stake:
         asset_id=cycle.asset_id,
         cycle_id=cycle.id,
         owned_cost=owned_cost,
-        resting=ZERO if intent.limit is None else (intent.qty - order.filled_qty) * intent.limit,
+        resting=ZERO if intent.limit is None else (intent.qty - booked) * intent.limit,
         steps=cycle.safety_orders,
         working=intent.step,
         asked_at=order.asked_at,

@@ -45,6 +45,9 @@ def _target(order: Order, seen: VenueOrder, filled: Decimal, known: Decimal) -> 
         return OrderStatus.FILLED
     if seen.status in _OVER and known >= filled:
         return seen.status
+    if order.status in _OVER and known >= filled:
+        # Said before its end, heard after it.
+        return order.status
     return OrderStatus.PARTIAL if filled > 0 else OrderStatus.OPEN
 
 
@@ -112,10 +115,13 @@ def last_fill_price(orders: Sequence[Order], fills: Sequence[Fill]) -> Decimal |
 
 def committed(orders: Iterable[Order], fills: Iterable[Fill]) -> Decimal:
     """USD that a cycle has spent on buys, or may still spend on those that are live."""
+    fills = list(fills)
     spent = sum((fill.qty * fill.price for fill in fills if fill.side is Side.BUY), ZERO)
     for order in orders:
         if order.live and order.intent.side is Side.BUY and order.intent.limit is not None:
-            spent += (order.intent.qty - order.filled_qty) * order.intent.limit
+            # What the venue has only counted is paid as well, though no fill says yet for how much.
+            booked = gross(fill for fill in fills if fill.order_key == order.key)
+            spent += (order.intent.qty - booked) * order.intent.limit
     return spent
 
 

@@ -111,6 +111,7 @@ class Exchange:
         self.blocked_until = -1.0
         self.transfers: list[Activity] = []
         self.foreign: dict[str, Decimal] = dict.fromkeys(instruments, ZERO)
+        self.deposited_at = 0.0
 
     # The market
 
@@ -367,7 +368,11 @@ class Exchange:
     # People
 
     def sell_by_hand(self, symbol: str, qty: Decimal) -> None:
-        """A person sells coins, whoever bought them, past the program."""
+        """A person sells coins, whoever bought them, past the program; the streams tell of his order."""
+        order = self._place(f"{PERSON}-{len(self.orders) + 1}", symbol, Side.SELL, qty, None, 0.0)
+        order.filled, order.value = qty, qty * self.quotes[symbol].bid
+        self._over(order, "filled")
+        self._tell("fill", order, None)
         self.coins[symbol] -= qty
         self.cash += qty * self.quotes[symbol].bid
         self.foreign[symbol] -= qty
@@ -375,6 +380,7 @@ class Exchange:
     def deposit(self, symbol: str, qty: Decimal) -> None:
         self.coins[symbol] += qty
         self.foreign[symbol] += qty
+        self.deposited_at = self.loop.time()
 
 
 _STATUS = {

@@ -9,24 +9,25 @@ STRENGTHS = (0.3, 1.0, 2.5)
 """Weak, usual, heavy; each class of fault is on in half of all lives."""
 
 CHANCES: dict[str, float] = {
-    # The way to the venue, per request.
+    # The way to the venue, per request; an outage per minute.
     "slow_request": 0.10,
     "lost_request": 0.08,
     "lost_answer": 0.10,
     "late_request": 0.05,
-    "very_late_request": 0.02,
+    "very_late_request": 0.05,
     "error_taken": 0.06,
     "error_not_taken": 0.05,
     "too_many_requests": 0.05,
     "read_failed": 0.08,
     "read_lag": 0.25,
+    "venue_outage": 0.03,
     # What the venue does with an order.
     "async_reject": 0.03,
     "partial": 0.20,
-    "price_moves_away": 0.30,
+    "price_moves_away": 0.35,
     "venue_cancels": 0.06,
     "slow_cancel": 0.40,
-    "fill_during_cancel": 0.30,
+    "fill_during_cancel": 0.50,
     # The stream of trade updates, per update; then per minute.
     "update_lost": 0.15,
     "update_doubled": 0.20,
@@ -54,6 +55,7 @@ CHANCES: dict[str, float] = {
     # People, per minute.
     "operator_switch": 0.12,
     "operator_order": 0.06,
+    "operator_replace": 0.25,
     "sold_by_hand": 0.008,
     "deposit": 0.008,
 }

@@ -22,7 +22,7 @@ from dca.prove.world import Life, World
 
 INSTALL = "0a1b2c3d"
 MEMORY = Path("/dev/shm")  # noqa: S108
-REGRESSIONS: tuple[int, ...] = (1000, 2005, 3158)
+REGRESSIONS: tuple[int, ...] = (425, 453, 476, 1000, 2005, 3158)
 """Every seed that ever failed; they are lived first. A change of what a life draws makes other lives of
 them, so each mistake that was found has a test of its own as well."""
 ENOUGH = 40
@@ -42,9 +42,15 @@ REACHED: dict[str, tuple[float, str]] = {
     "fill_found_by_catching_up": (0.30, "catching up found a fill that the stream had lost"),
     "kept_out_by_the_lease": (0.10, "a second streamer was kept out by the lease"),
     "cron_overlapped": (0.10, "two passes of a caretaker met"),
-    "beaten_by_a_version": (0.001, "a caretaker was beaten by somebody else's change"),
+    "beaten_by_a_version": (0.01, "a caretaker was beaten by somebody else's change"),
     "halted_and_released": (0.10, "trading was halted and released"),
     "streamer_started": (0.20, "the watchdog started a streamer again"),
+    "circuit_opened_and_closed": (0.05, "a circuit opened, and closed again"),
+    "denied_by_the_budget": (0.05, "a request found no place in the budget"),
+    "stop_loss_sold": (0.10, "a stop loss sold"),
+    "replacement_finished": (0.05, "a replacement came to its end"),
+    "replacement_blocked": (0.02, "a replacement was blocked"),
+    "reservation_denied": (0.03, "money that was reserved, or missing, kept an order back"),
 }
 """What must have been reached, in at least this share of all lives; or the campaign proves nothing."""
 
@@ -146,6 +152,7 @@ def undisturbed() -> Iterator[None]:
     """A life is short: what it leaves is collected once, at its end, and not on the way."""
     was = gc.isenabled()
     gc.disable()
+    gc.freeze()
     try:
         yield
     finally:

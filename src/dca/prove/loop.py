@@ -44,12 +44,16 @@ class LoopClock:
         self._loop = loop
         self._start = start
         self.off_s = 0.0
+        self._last = (0.0, start)
 
     def true(self) -> datetime:
-        return self._start + timedelta(seconds=round(self._loop.time(), 6))
+        passed = self._loop.time()
+        if passed != self._last[0]:
+            self._last = passed, self._start + timedelta(seconds=round(passed, 6))
+        return self._last[1]
 
     def now(self) -> datetime:
-        return self.true() + timedelta(seconds=self.off_s)
+        return self.true() + timedelta(seconds=self.off_s) if self.off_s else self.true()
 
     def monotonic(self) -> float:
         return self._loop.time()
@@ -58,34 +62,43 @@ class LoopClock:
         return timedelta(seconds=seconds)
 
 
-class _Fiber:
-    """Awaits a greenlet that may pause; cancelling whoever awaits does not end it, as with a thread."""
-
-    def __init__(self, fiber: greenlet, asked: float) -> None:
-        self._fiber = fiber
-        self._asked = asked
-
-    async def drive(self) -> Any:
-        asked: Any = self._asked
-        while not self._fiber.dead:
-            await asyncio.sleep(asked)
-            asked = self._fiber.switch()
-        return asked
-
-
 class Waiting:
-    """An awaitable of what blocking work returns."""
+    """An awaitable of what blocking work returns. The work goes on when nobody awaits it any more, as a
+    thread would."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._work = work
 
     def __await__(self) -> Generator[Any, None, Any]:
         fiber = greenlet(self._work)
-        asked = fiber.switch()
-        if fiber.dead:
-            return asked
-        driving = asyncio.Task(_Fiber(fiber, asked).drive(), loop=asyncio.get_running_loop())
-        return (yield from asyncio.shield(driving).__await__())
+        answer = fiber.switch()
+        while not fiber.dead:
+            ends = asyncio.get_running_loop().time() + answer
+            try:
+                yield from asyncio.sleep(answer).__await__()
+            except asyncio.CancelledError:
+                _abandoned(fiber, ends)
+                raise
+            answer = fiber.switch()
+        return answer
+
+
+def _abandoned(fiber: greenlet, ends: float) -> None:
+    """The work goes on at that instant; what becomes of it nobody hears."""
+    loop = asyncio.get_running_loop()
+
+    async def rest() -> None:
+        wait = ends - loop.time()
+        while not fiber.dead:
+            await asyncio.sleep(wait)
+            wait = fiber.switch()
+
+    def heard(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled():
+            task.exception()
+
+    # Not by the loop's own factory: it does not end with the process that it belonged to.
+    asyncio.Task(rest(), loop=loop).add_done_callback(heard)
 
 
 async def in_fiber(work: Callable[[], T]) -> T:

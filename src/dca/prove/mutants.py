@@ -654,7 +654,12 @@ MUTANTS = (
     Mutant("nothing_is_caught_up", "trusts the stream alone", _nothing_is_caught_up),
     Mutant("status_without_fills", "catches up with states and forgets the fills", _status_without_fills),
     Mutant("in_flight_is_forgotten", "never asks again for what was unclear", _in_flight_is_forgotten),
-    Mutant("unreadable_is_empty", "an error of a read counts as none", _unreadable_is_empty),
+    Mutant(
+        "unreadable_is_empty",
+        "an error of a read counts as none",
+        _unreadable_is_empty,
+        {"deposit": 0.05, "read_failed": 0.3},
+    ),
     Mutant("storm_of_questions", "polls as fast as it can", _storm_of_questions),
     Mutant("one_step_too_many", "a ladder cap that is off by one", _one_step_too_many),
     Mutant("steps_cost_double", "spends twice what the rules say", _steps_cost_double),

@@ -29,15 +29,23 @@ WINDOW_S = 75.0
 """So long ago a decision may have been made whose order arrives now."""
 NEAR = Decimal("0.05")
 FLAT_USD = Decimal(1)
-MOST_REQUESTS = 180
+DEPOSIT_S = 300.0
+"""Coins that were paid in so long ago no request that is under way can have missed."""
+IN_HAND = 40
+"""Requests that processes may have taken from the budget before a minute began."""
+STOP_S = 130.0
+"""Below its stop for so long, nobody can have seen another price any more."""
 QUOTE_AGE_S = 60.0
 ROUND_TRIP_S = 45.0
 UNDER_WAY_S = 2.0
 UNFORCED = ("error_cycle", "cycle_refolded", "order_restored", "stray_cycle_ended", "cycle_put_right")
-BEYOND_GRACE = frozenset({"I1", "I3", "I6", "UNCALLED"})
-"""A request that arrives later than anything may be under way can meet the order that followed it: then
-the asset is halted, and that is all that can be asked."""
+BEYOND_GRACE = frozenset({"I1", "I3", "I5", "I6", "UNCALLED"})
+"""An order that arrives later than anything may be under way can meet the one that followed it: then its
+asset is halted, and that is all that can be asked of this asset from then on."""
 BY_HAND = ("sold_by_hand", "deposit")
+BY_OPERATOR = "by the operator"
+LONGEST_STEP_S = 90.0
+"""So far the wall clock is off at most."""
 
 
 class Oracle(Watcher):
@@ -50,19 +58,28 @@ class Oracle(Watcher):
         self._finished: dict[int, Cycle] = {}
         self._streaming: list[Process] = []
         self._first_sent: dict[str, float] = {}
+        self._late: list[tuple[float, str, int]] = []
+        self._without: set[int] = set()
+        self._stops: dict[int, tuple[int, Decimal | None]] = {}
         self.completed = 0
 
-    def violates(self, invariant: str, what: str) -> None:
-        at, happened = self._world.loop.time(), self._world.fates.happened
-        if invariant in BEYOND_GRACE and happened["very_late_request"]:
-            happened["excused_beyond_the_grace"] += 1
+    def violates(
+        self, invariant: str, what: str, *, symbol: str = "", cycle: int = 0, since: float | None = None
+    ) -> None:
+        """`what` does not hold, of that asset and cycle, `since` then; without an instant, now."""
+        at = self._world.loop.time()
+        if invariant in BEYOND_GRACE and self._excused(symbol, cycle, at if since is None else since):
+            self._world.fates.happened["excused_beyond_the_grace"] += 1
             return
         self.violations.append(f"{invariant} at {at:.1f} s: {what}")
         self._world.tell("JUDGE", f"VIOLATION {invariant}", what)
 
-    def _expect(self, invariant: str, holds: bool, what: str) -> None:
+    def _excused(self, symbol: str, cycle: int, since: float) -> bool:
+        return any(at <= since and (symbol == name or cycle == its) for at, name, its in self._late)
+
+    def _expect(self, invariant: str, holds: bool, what: str, *, symbol: str = "", cycle: int = 0) -> None:
         if not holds:
-            self.violates(invariant, what)
+            self.violates(invariant, what, symbol=symbol, cycle=cycle)
 
     # While it lives
 
@@ -71,7 +88,8 @@ class Oracle(Watcher):
         now = self._world.loop.time()
         seen = self._asks.setdefault(quote.symbol, deque())
         seen.append((now, quote.bid, quote.ask))
-        while seen[0][0] < now - WINDOW_S and len(seen) > 1 and seen[1][0] < now - WINDOW_S:
+        longest = max(WINDOW_S, STOP_S + LONGEST_STEP_S)
+        while len(seen) > 1 and seen[1][0] < now - longest:
             seen.popleft()
 
     def streams(self, process: "Process") -> None:
@@ -93,8 +111,58 @@ class Oracle(Watcher):
         self._first_sent.setdefault(intent.key, now)
         why = world.store.read(lambda tx: self._halted(tx, intent.cycle_id))
         self._expect("I14", why is None, f"{intent.key} is sent although halted: {why}")
+        if intent.side is Side.BUY and not world.fates.on("clock_step"):
+            why = world.store.read(lambda tx: self._paused(tx, intent.cycle_id))
+            self._expect("I14", why is None, f"{intent.key} buys although paused: {why}")
+        if intent.purpose is Purpose.SAFETY:
+            self._above_its_stop(intent)
         if process.name == "streamer" and intent.side is Side.BUY:
             self._knows_the_market(process, intent)
+
+    def _above_its_stop(self, intent: Intent) -> None:
+        """No safety order is bought while the bid has been at or below the stop for long."""
+        found = self._world.store.read(lambda tx: _journaled(tx, intent.key))
+        if found is None or found[0].cycle.quantity <= 0 or BY_OPERATOR in intent.reason:
+            return
+        record, asset = found
+        window = STOP_S + abs(self._world.clock.off_s)
+        newest = max(fill.at for fill in record.fills)
+        since, stop = self._world.clock.true() - timedelta(seconds=window), _stop(record, asset.rules)
+        if stop is None or newest > since or record.cycle.created_at > since:
+            return
+        best = max(bid for _, bid, _ in self._lately(intent.symbol, window))
+        self._expect("STOP", best > stop, f"{intent.key} buys, the bid is {best} at best, the stop {stop}")
+
+    def _lately(self, symbol: str, window: float) -> list[tuple[float, Decimal, Decimal]]:
+        """The true prices of the last `window` seconds, the one that stood at its beginning among them."""
+        seen, since = list(self._asks[symbol]), self._world.loop.time() - window
+        older = sum(at < since for at, _, _ in seen)
+        return seen[max(0, older - 1) :]
+
+    def look(self) -> None:
+        """No stop fell while nothing was bought."""
+
+        def read(tx: Tx) -> list[tuple[Cycle, str, int]]:
+            found = [one for one in tx.situations() if one.cycle is not None and one.cycle.quantity > 0]
+            return [
+                (one.cycle, one.asset.asset_symbol, len(tx.fills_of(one.cycle.id)))
+                for one in found
+                if one.cycle
+            ]
+
+        for cycle, symbol, fills in self._world.store.read(read):
+            before = self._stops.get(cycle.id)
+            self._stops[cycle.id] = fills, cycle.stop_price
+            if before is None or before[0] != fills or before[1] is None:
+                continue
+            holds = cycle.stop_price is not None and cycle.stop_price >= before[1]
+            self._expect("STOP", holds, f"{symbol}: the stop fell from {before[1]} to {cycle.stop_price}")
+
+    def arrived_late(self, order: Placed) -> None:
+        """The venue has an order that was under way for longer than anything may be."""
+        match = KEY.match(order.key)
+        if match is not None:
+            self._late.append((self._world.loop.time(), order.symbol, int(match[1])))
 
     def _halted(self, tx: Tx, cycle_id: int) -> str | None:
         cycle = tx.cycle(cycle_id)
@@ -112,6 +180,19 @@ class Oracle(Watcher):
         halts = [one for one in tx.modes() if one.mode is Mode.HALTED and one.holds(now)]
         return next((one.reason for one in halts if one.since <= before), None)
 
+    def _paused(self, tx: Tx, cycle_id: int) -> str | None:
+        """Why nothing has been bought for the asset since longer than any decision takes."""
+        cycle = tx.cycle(cycle_id)
+        situation = None if cycle is None else tx.situation(cycle.asset_id)
+        now = self._world.clock.now()
+        before = now - timedelta(seconds=ROUND_TRIP_S)
+        if situation is None:
+            return None
+        asset = situation.asset
+        if asset.paused_reason is not None and asset.updated_at <= before:
+            return asset.paused_reason
+        return next((one.reason for one in tx.modes() if one.holds(now) and one.since <= before), None)
+
     def _knows_the_market(self, process: "Process", intent: Intent) -> None:
         now, slack = self._world.loop.time(), ROUND_TRIP_S + abs(self._world.clock.off_s)
         doors = [door for door in self._world.markets if door.belongs_to(process)]
@@ -122,6 +203,15 @@ class Oracle(Watcher):
             if door.belongs_to(process) and not door.up:
                 away = now - door.down_since
                 self._expect("I12", away <= slack, f"{intent.key} without a trade stream since {away:.0f} s")
+
+    def committed(self) -> None:
+        """What the venue showed was booked: no asset is without a cycle, not for a moment."""
+        for number, (_, cycle, _) in self._world.store.read(lambda tx: tx.revision()).items():
+            if cycle == 0 and number not in self._without:
+                asset = next(one for one in self.assets() if one.id == number)
+                if asset.is_enabled and asset.halted_reason is None:
+                    self._without.add(number)
+                    self.violates("I7", f"{asset.asset_symbol} has no unfinished cycle")
 
     def delivered(self, process: "Process", execution: Executed) -> None:
         """The stream told `process` of an execution: soon it must be in the database."""
@@ -162,10 +252,12 @@ class Oracle(Watcher):
         self._expect("I4", same, f"{order.key} has another body than its row")
         self._expect("I18", bool(wish.reason), f"{order.key} has no cause")
         others = [one.key for one in self._live(order.symbol) if one is not order]
-        self._expect("I1", not others, f"{order.key} beside {', '.join(others)}")
+        self._expect("I1", not others, f"{order.key} beside {', '.join(others)}", symbol=order.symbol)
         self._folds(record)
         if order.side is Side.BUY:
             self._within_budget(record, asset)
+            self._within_the_day(order)
+            self._nothing_foreign(order, row, asset)
             self._near(order)
         else:
             self._own_coins(order)
@@ -177,8 +269,8 @@ class Oracle(Watcher):
         ]
 
     def _folds(self, record: CycleRecord) -> None:
-        cycle = record.cycle
-        self._expect("I3", cycle.quantity == _folded(record.fills), f"cycle {cycle.id} is not its fills")
+        cycle, holds = record.cycle, record.cycle.quantity == _folded(record.fills)
+        self._expect("I3", holds, f"cycle {cycle.id} is not its fills", cycle=cycle.id)
 
     def _within_budget(self, record: CycleRecord, asset: Asset) -> None:
         """What the ladder's orders cost at the venue is within the ladder."""
@@ -189,11 +281,37 @@ class Oracle(Watcher):
                 if placed is not None:
                     spent += placed.value + (placed.left * (placed.limit or ZERO) if placed.live else ZERO)
         allowed = asset.rules.max_cycle_spend or _ladder(asset.rules)
-        self._expect("I5", spent <= allowed, f"cycle {record.cycle.id} risks {spent:.2f} of {allowed:.2f}")
+        why = f"cycle {record.cycle.id} risks {spent:.2f} of {allowed:.2f}"
+        self._expect("I5", spent <= allowed, why, cycle=record.cycle.id)
+
+    def _within_the_day(self, order: Placed) -> None:
+        """What was bought and is resting is within what a day may cost."""
+        most = self._world.setup.limits.max_day
+        if most is None:
+            return
+        buys = [
+            one for one in self._world.exchange.orders.values() if one.side is Side.BUY and KEY.match(one.key)
+        ]
+        spent = sum(
+            (one.value + (one.left * (one.limit or ZERO) if one.live else ZERO) for one in buys), ZERO
+        )
+        self._expect("I5", spent <= most, f"{spent:.2f} of {most} a day", symbol=order.symbol)
+
+    def _nothing_foreign(self, order: Placed, row: Order, asset: Asset) -> None:
+        """No cycle begins among coins that somebody paid in, until a person said that this is right."""
+        world = self._world
+        known = world.loop.time() - world.exchange.deposited_at > DEPOSIT_S
+        if row.intent.purpose is not Purpose.BASE or not known or world.fates.happened["sold_by_hand"]:
+            return
+        extra = world.exchange.foreign[order.symbol] - asset.accepted_difference
+        worth = extra * world.exchange.quotes[order.symbol].bid
+        self._expect(
+            "I6", worth <= 2 * FLAT_USD, f"{order.key} beside {extra} foreign coins", symbol=order.symbol
+        )
 
     def _near(self, order: Placed) -> None:
         assert order.limit is not None
-        asks = [ask for _, _, ask in self._asks[order.symbol]]
+        asks = [ask for _, _, ask in self._lately(order.symbol, WINDOW_S)]
         sane = min(asks) * (1 - NEAR) <= order.limit <= max(asks) * (1 + NEAR)
         self._expect("I9", sane, f"{order.key} at {order.limit}, the ask was {min(asks)} to {max(asks)}")
 
@@ -203,13 +321,13 @@ class Oracle(Watcher):
             if one.order.symbol == order.symbol and KEY.match(one.order.key):
                 own += one.qty - one.fee if one.order.side is Side.BUY else -one.qty
         left = sum((one.left for one in self._live(order.symbol) if one.side is Side.SELL), ZERO)
-        self._expect("I6", left <= own, f"{order.key} sells {left} of {own}")
+        self._expect("I6", left <= own, f"{order.key} sells {left} of {own}", symbol=order.symbol)
 
     def _no_phantom_sale(self, order: Placed, row: Order, record: CycleRecord) -> None:
         """A take profit is decided on a price that was truly there, or nearly."""
         if row.intent.purpose is not Purpose.TAKE_PROFIT:
             return
-        best = max(bid for _, bid, _ in self._asks[order.symbol])
+        best = max(bid for _, bid, _ in self._lately(order.symbol, WINDOW_S))
         average = record.cycle.average_purchase_price
         reached = best * (1 + NEAR) >= average
         self._expect("I9", reached, f"{order.key} at a bid of {best} at best, paid {average}")
@@ -243,6 +361,20 @@ class Oracle(Watcher):
     def after_quiet(self) -> None:
         """Everything has come to rest: books and venue say the same."""
         self._reckon()
+        for asset in self.assets():
+            self._stopped(asset)
+
+    def _stopped(self, asset: Asset) -> None:
+        """Nothing is held for an hour below its stop."""
+        world, symbol = self._world, asset.asset_symbol
+        situation = world.store.read(lambda tx: tx.situation(asset.id))
+        cycle = None if situation is None else situation.cycle
+        if cycle is None or cycle.quantity <= 0 or asset.halted_reason is not None:
+            return
+        fills = world.store.read(lambda tx: tx.fills_of(cycle.id))
+        stop, bid = _stop(CycleRecord(cycle, [], fills), asset.rules), world.exchange.quotes[symbol].bid
+        held = stop is not None and bid <= stop
+        self._expect("STOP", not held, f"{symbol} is held at a bid of {bid}, the stop is {stop}")
 
     def after_all(self, unproven: Iterable[str]) -> None:
         """The probe is over, too."""
@@ -251,7 +383,11 @@ class Oracle(Watcher):
         self._reckon()
         most = self._world.most_requests
         chief = Counter(most).most_common(2)
-        self._expect("L2", len(most) <= MOST_REQUESTS, f"{len(most)} requests in one minute, such as {chief}")
+        rate = self._world.setup.requests_per_minute
+        # Without the database each process has a part of the rate for itself.
+        alone = any(self._world.fates.on(name) for name in ("store_before", "store_after"))
+        allowed = IN_HAND + (2 * rate if alone else rate)
+        self._expect("L2", len(most) <= allowed, f"{len(most)} requests in one minute, such as {chief}")
 
     def _reckon(self) -> None:
         def read(tx: Tx) -> tuple[list[Asset], list[Cycle], list[Order], list[Fill], list[Event]]:
@@ -269,12 +405,11 @@ class Oracle(Watcher):
             by_cycle.setdefault(fill.cycle_id, []).append(fill)
         for cycle in cycles:
             folded = _folded(by_cycle.get(cycle.id, []))
-            self._expect(
-                "I3", cycle.quantity == folded, f"cycle {cycle.id}: {cycle.quantity}, fills {folded}"
-            )
+            why = f"cycle {cycle.id}: {cycle.quantity}, fills {folded}"
+            self._expect("I3", cycle.quantity == folded, why, cycle=cycle.id)
         for asset in assets:
             self._position(asset, cycles, orders, fills)
-        self._uncalled(events)
+        self._uncalled(events, {one.id: one.asset_symbol for one in assets})
         self._reached(orders, events)
 
     def _exactly_once(self, fills: list[Fill], orders: list[Order]) -> None:
@@ -360,16 +495,21 @@ class Oracle(Watcher):
         step = exchange.instruments[symbol].min_trade_increment
         touched = exchange.foreign[symbol] != 0
         room = FLAT_USD / exchange.quotes[symbol].bid if touched else step + estimated
-        self._expect("I3", abs(difference) <= room, f"{symbol}: {difference} more held than owned")
+        why = f"{symbol}: {difference} more held than owned"
+        self._expect("I3", abs(difference) <= room, why, symbol=symbol)
 
-    def _uncalled(self, events: list[Event]) -> None:
+    def _uncalled(self, events: list[Event], symbols: dict[int, str]) -> None:
         """Nothing is declared broken where nobody broke anything."""
         if any(self._world.fates.happened[name] for name in BY_HAND):
             return
         for event in events:
             by_nobody = event.name == "asset_halted" and "operator" not in event.reason
             if event.name in UNFORCED or by_nobody:
-                self.violates("UNCALLED", f"{event.name}: {event.reason}")
+                since = (event.at - self._world.start).total_seconds()
+                since += LONGEST_STEP_S if self._world.fates.on("clock_step") else 0.0
+                symbol, cycle = symbols.get(event.asset_id or 0, "-"), event.cycle_id or 0
+                why = f"{event.name}: {event.reason}"
+                self.violates("UNCALLED", why, symbol=symbol, cycle=cycle, since=since)
 
     def _reached(self, orders: list[Order], events: list[Event]) -> None:
         """What this life has been through, for the table of what must be reached."""
@@ -377,6 +517,7 @@ class Oracle(Watcher):
         by_key = self._world.exchange.by_key
         lost = [one for one in orders if one.status is OrderStatus.LOST]
         happened["lost_and_never_seen"] = sum(one.key not in by_key for one in lost)
+        self._reached_of_late(orders, events)
         found = [one for one in events if one.data.get("source") == "catch_up" and "fills" in one.data]
         happened["fill_found_by_catching_up"] = len(found)
         seen_first: dict[str, Event] = {}
@@ -389,6 +530,29 @@ class Oracle(Watcher):
             and seen_first[one.key].at - one.asked_at > timedelta(seconds=30)
             for one in orders
         )
+
+    def _reached_of_late(self, orders: list[Order], events: list[Event]) -> None:
+        happened, named = self._world.fates.happened, Counter(event.name for event in events)
+        happened["circuit_opened_and_closed"] = min(named["breaker_open"], named["breaker_closed"])
+        happened["replacement_finished"] = named["replacement_submit_confirmed"]
+        happened["replacement_blocked"] = named["replacement_blocked"]
+        denied = Counter(event.data.get("code") for event in events if event.name == "order_denied")
+        happened["reservation_denied"] = denied["reserved"] + denied["no_funds"]
+        happened["day_denied"], happened["cycle_denied"] = denied["day_spend"], denied["too_many_cycles"]
+        happened["anomaly_found"] = named["anomaly"]
+        stopped = [one for one in orders if one.intent.purpose is Purpose.STOP_LOSS and one.filled_qty > 0]
+        happened["stop_loss_sold"] = len(stopped)
+
+
+def _stop(record: CycleRecord, rules: Rules) -> Decimal | None:
+    """Where the stop stands by the fills alone, or higher where it was moved up to; None without one, or
+    where a part was sold already."""
+    bought = [fill for fill in record.fills if fill.side is Side.BUY]
+    coins = sum((fill.qty - fill.fee for fill in bought), ZERO)
+    if rules.stop_loss_percent is None or len(bought) < len(record.fills) or coins <= 0:
+        return None
+    average = sum((fill.qty * fill.price for fill in bought), ZERO) / coins
+    return max(average * (100 - rules.stop_loss_percent) / 100, record.cycle.stop_price or ZERO)
 
 
 def _journaled(tx: Tx, key: str) -> tuple[CycleRecord, Asset] | None:

@@ -9,7 +9,7 @@ from dca.domain.errors import ConfigError, DcaError, StoreUnavailable, VenueErro
 from dca.prove.fates import dice
 from dca.prove.loop import in_fiber, pause
 from dca.prove.wired import Wired
-from dca.service import adoption, operating
+from dca.service import adoption, operating, replacing
 
 if TYPE_CHECKING:
     from dca.prove.world import World
@@ -35,6 +35,8 @@ class People:
                 self._switch(self._random.choice((symbol, None)))
             if fates.happens("operator_order"):
                 self._order(symbol)
+            if self._works(symbol) and fates.happens("operator_replace"):
+                self._replace(symbol)
             if fates.happens("sold_by_hand"):
                 self._sell(symbol)
             if fates.happens("deposit"):
@@ -83,6 +85,15 @@ class People:
             )
         else:
             self.do("cancel", lambda wired: operating.cancel_orders(wired.desk(instruments), symbol).text)
+
+    def _works(self, symbol: str) -> bool:
+        return any(order.symbol == symbol for order in self._world.exchange.live.values())
+
+    def _replace(self, symbol: str) -> None:
+        """An order that works is replaced, a buy half of the time at a price that he names."""
+        quote, instruments = self._world.exchange.quotes[symbol], self._world.instruments
+        limit = self._random.choice((None, quote.ask.quantize(Decimal("0.01"))))
+        self.do("replace", lambda wired: replacing.by_hand(wired.desk(instruments), symbol, limit).text)
 
     def _sell(self, symbol: str) -> None:
         part = self._random.choice((Decimal(1), Decimal("0.5")))

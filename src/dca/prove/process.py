@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dca import boundaries
 from dca.domain.account import Activity
-from dca.domain.errors import InDoubt, Rejected, StoreUnavailable, Unavailable, VenueError
+from dca.domain.errors import (
+    InDoubt,
+    RateLimited,
+    Rejected,
+    StoreUnavailable,
+    TooMany,
+    Unavailable,
+    VenueError,
+)
 from dca.domain.market import Instrument, Quote
 from dca.domain.order import Execution, Intent, TradeUpdate, VenueOrder
 from dca.ports import Account, Holding, Link, LinkChange, Store, Tx
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FLASHES = (Decimal("0.1"), Decimal("0.9"), Decimal("1.1"), Decimal(10))
 TIMEOUT_S = 10.0
+MANY_TASKS = 40
 LONGEST_S = 50.0
 """After so long a request has arrived, and what it did can be seen: less than the grace."""
 acting_in: ContextVar["Process | None"] = ContextVar("acting_in", default=None)
@@ -42,6 +51,12 @@ class Process:
     dead: bool = False
     tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
 
+    def owns(self, task: "asyncio.Task[Any]") -> None:
+        """The task ends with the process."""
+        if len(self.tasks) > MANY_TASKS:
+            self.tasks = [one for one in self.tasks if not one.done()]
+        self.tasks.append(task)
+
     def check(self) -> None:
         if self.dead:
             raise Death(self.identity)
@@ -58,7 +73,7 @@ def adopted_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -
     task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **more)
     process = acting_in.get()
     if process is not None:
-        process.tasks.append(task)
+        process.owns(task)
     return task
 
 
@@ -195,15 +210,17 @@ class BrokerDoor:
 
     def _written(self, name: str, effect: Callable[[], T]) -> T:
         fates = self._world.fates
-        if fates.happens("lost_request"):
-            pause(self._world.fates.random.choice((0.05, TIMEOUT_S)))
+        if self._world.is_down() or fates.happens("lost_request"):
+            pause(fates.random.choice((0.05, TIMEOUT_S)))
             raise InDoubt("the request was lost")
         if fates.happens("error_not_taken"):
             pause(0.1)
             raise InDoubt("HTTP 503, not taken")
         if fates.happens("too_many_requests"):
             pause(0.05)
-            raise Rejected("HTTP 429 42910000: rate limit exceeded", status=429, code=42910000)
+            refused = Rejected("HTTP 429 42910000: rate limit exceeded", status=429, code=42910000)
+            refused.too_many = self._too_many()
+            raise refused
         if fates.happens("late_request"):
             return self._late(name, effect, fates.between(TIMEOUT_S + 5, LONGEST_S))
         if name == "submit" and fates.happens("very_late_request"):
@@ -237,20 +254,35 @@ class BrokerDoor:
         if isinstance(found, VenueOrder):
             # Whatever else reads lag behind: a late order is seen before the grace is over.
             placed = self._venue.by_key[found.key]
+            if after_s > LONGEST_S:
+                self._world.oracle.arrived_late(placed)
             placed.visible_at = min(placed.visible_at, placed.at + max(0.0, LONGEST_S + 5 - after_s))
 
     def _read(self, name: str, look: Callable[[], T]) -> T:
         self._cross(True, name)
         fates = self._world.fates
-        if fates.happens("read_failed") or fates.happens("too_many_requests"):
+        if self._world.is_down() or fates.happens("read_failed"):
             pause(fates.random.choice((0.05, 0.05, TIMEOUT_S)))
             self._answered(name, "Unavailable")
-            raise Unavailable(f"{name}: HTTP 500")
+            raise Unavailable(f"{name}: HTTP 500", status=500)
+        if fates.happens("too_many_requests"):
+            pause(0.05)
+            self._answered(name, "RateLimited")
+            limited = RateLimited(f"{name}: HTTP 429")
+            limited.too_many = self._too_many()
+            raise limited
         pause(self._latency())
         result = look()
         pause(self._latency())
         self._answered(name, "read")
         return result
+
+    def _too_many(self) -> TooMany:
+        """What the venue says of how long that lasts: some seconds, an instant, or nothing."""
+        seconds = self._world.fates.random.choice((1, 5, 20))
+        instant = self._world.clock.true() + self._world.clock.span(seconds)
+        said = (TooMany(), TooMany(retry_after_s=seconds), TooMany(reset_at=instant))
+        return self._world.fates.random.choice(said)
 
     def _answered(self, name: str, how: str) -> None:
         self._cross(False, name)
@@ -287,7 +319,8 @@ class TradesDoor:
                 await self._down.wait()
                 self.up, self.down_since = False, self._world.loop.time()
                 on_link(Link.DOWN, "dropped")
-                await asyncio.sleep(self._world.fates.between(1, 60))
+                away = self._world.fates.random.choice(((1, 20), (20, 60), (60, 300)))
+                await asyncio.sleep(self._world.fates.between(*away))
         finally:
             self.up = False
             self._world.trades.remove(self)

@@ -1,15 +1,24 @@
 """The program's own parts, put together for one simulated process; what settings would say stands here."""
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from random import Random
 from typing import TYPE_CHECKING, Any
 
+from dca.domain.errors import RateLimited
 from dca.domain.fees import FeeRates
 from dca.domain.market import Instrument
+from dca.domain.order import TimeInForce
 from dca.prove.loop import in_fiber, pause
 from dca.prove.process import BrokerDoor, MarketDoor, Process, StoreDoor, TradesDoor
+from dca.risk.budget import Priority
 from dca.risk.review import Limits
+from dca.service.anomaly import Lookout
+from dca.service.breaker import Circuits
+from dca.service.budget import RateBudget
 from dca.service.caretakers.asset_caretaker import AssetCaretaker
 from dca.service.caretakers.consistency_checker import ConsistencyChecker
 from dca.service.caretakers.cooldown_manager import CooldownManager
@@ -17,10 +26,12 @@ from dca.service.caretakers.order_manager import Ages, OrderManager
 from dca.service.caretakers.runner import Caretaker
 from dca.service.catchup import CatchUp
 from dca.service.engine import Engine
+from dca.service.guard import GuardedBroker
 from dca.service.lease import Holding
 from dca.service.operating import Desk
 from dca.service.recorder import Recorder
-from dca.service.trader import Trader
+from dca.service.shared import Shared
+from dca.service.trader import NO_SLIPPAGE, Slippage, Trader
 from dca.strategy.dca import Terms
 
 if TYPE_CHECKING:
@@ -29,10 +40,10 @@ if TYPE_CHECKING:
 GRACE_S = 60.0
 STALE = timedelta(minutes=5)
 STUCK = timedelta(minutes=3)
-RECONCILE_S = 150.0
-POLL_S = 45.0
-BEAT_S = 80.0
-LEASE_S = 250.0
+RECONCILE_S = 200.0
+POLL_S = 60.0
+BEAT_S = 100.0
+LEASE_S = 320.0
 """Slower than in earnest where a life would only take longer: what is seen late is tested harder."""
 MAX_QUOTE_AGE_S = 60.0
 
@@ -42,6 +53,54 @@ LIMITS = Limits(
     min_notional=Decimal(10),
     max_funds_age=timedelta(seconds=4 * RECONCILE_S),
 )
+AT_ONCE = Slippage(buy_pct=Decimal("0.1"), sell_pct=Decimal("0.2"), buy_time_in_force=TimeInForce.IOC)
+CASH, LITTLE = 5000, 150
+"""USD for each asset; so little does not pay for a ladder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the settings of a life say; `cash` is what the account begins with."""
+
+    cash: Decimal
+    limits: Limits = LIMITS
+    slippage: Slippage = NO_SLIPPAGE
+    requests_per_minute: int = 180
+    breaker_pause_s: int = 30
+
+    @property
+    def roomy(self) -> "Setup":
+        """The same, without the limits that can keep an asset from ever trading."""
+        return replace(self, limits=replace(self.limits, max_day=None, max_active_cycles=None))
+
+
+def setup(random: Random, assets: int) -> Setup:
+    """Drawn for a life."""
+    limits = replace(
+        LIMITS,
+        reserve_pct=Decimal(random.choice((0, 100, 100))),
+        max_day=random.choice((None, None, None, Decimal(400))),
+        max_active_cycles=random.choice((None, None, None, max(1, assets - 1))),
+    )
+    return Setup(
+        cash=Decimal(random.choice((CASH, CASH, LITTLE)) * assets),
+        limits=limits,
+        slippage=random.choice((NO_SLIPPAGE, NO_SLIPPAGE, AT_ONCE)),
+        requests_per_minute=random.choice((180, 180, 60)),
+    )
+
+
+class Counted(RateBudget):
+    """The program's budget; that it had nothing left is counted."""
+
+    happened: Counter[str]
+
+    def take(self, priority: Priority, *, patience_s: float = 0.0) -> None:
+        try:
+            super().take(priority, patience_s=patience_s)
+        except RateLimited:
+            self.happened["denied_by_the_budget"] += 1
+            raise
 
 
 class Wired:
@@ -51,13 +110,34 @@ class Wired:
         self.process = process
         self.clock = world.clock
         self.store = StoreDoor(world, process, world.store)
-        self.broker = BrokerDoor(world, process)
+        self.broker = self._guarded(world, process)
         self.recorder = Recorder(self.store, self.clock, FeeRates())
         self.catch_up = CatchUp(self.store, self.broker, self.clock, self.recorder, grace_s=GRACE_S)
         self.trader = Trader(
-            self.store, self.broker, self.clock, self.recorder, LIMITS, Terms(FeeRates().taker, STALE)
+            self.store,
+            self.broker,
+            self.clock,
+            self.recorder,
+            world.setup.limits,
+            Terms(FeeRates().taker, STALE),
+            refusal=self.broker.refusal,
+            slippage=world.setup.slippage,
         )
         self._world = world
+
+    def _guarded(self, world: "World", process: Process) -> GuardedBroker:
+        shared = Shared(self.store, self.clock)
+        budget = Counted(shared, self.clock, world.setup.requests_per_minute, pause)
+        budget.happened = world.fates.happened
+        return GuardedBroker(
+            BrokerDoor(world, process),
+            shared,
+            self.clock,
+            budget,
+            Circuits(shared, self.clock, world.setup.breaker_pause_s),
+            rest=pause,
+            chance=world.fates.random.random,
+        )
 
     def engine(self, holding: Holding) -> Engine:
         return Engine(
@@ -72,6 +152,7 @@ class Wired:
             lease=holding,
             reconcile_every_s=RECONCILE_S,
             identity=self.process.identity,
+            lookout=Lookout(self.store, self.clock, self.broker),
             in_thread=in_fiber,
             poll_s=POLL_S,
             beat_s=BEAT_S,

@@ -11,9 +11,9 @@ from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from dca import boundaries
-from dca.adapters.db.store import SqlStore
 from dca.domain.asset import Rules
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.errors import DcaError
@@ -33,22 +33,24 @@ from dca.prove.process import (
     acting_in,
     adopted_task,
 )
-from dca.prove.wired import CARETAKERS, LEASE_S, Wired
+from dca.prove.store import LifeStore
+from dca.prove.wired import CARETAKERS, CASH, LEASE_S, Wired, setup
 from dca.service import lease
 from dca.service.caretakers.runner import Result, run
 from dca.service.lease import LeaseTaken
 
-START = datetime(2023, 3, 9, tzinfo=UTC)
+START = datetime(2023, 3, 9, 6, tzinfo=UTC)
 LIFE_S = 3600.0
 """With the quiet hour after it a life lasts two hours, and as long as its probe takes."""
 CALM_AT = 0.7
 QUIET_S = 3600.0
 TICK_S = 5.0
 SLOW_TICK_S = 60.0
+LOOK_TICKS = 24
 MINUTE_S = 60.0
 PASS_EVERY_S = {
     "order_manager": 300.0,
-    "cooldown_manager": 600.0,
+    "cooldown_manager": 300.0,
     "consistency_checker": 720.0,
     "asset_caretaker": 1800.0,
 }
@@ -101,13 +103,14 @@ class World:
         self.clock = LoopClock(self.loop, START)
         self.fates = Fates(dice(seed, "fates"), chances)
         self.random = dice(seed, "market")
-        self.store = SqlStore(f"sqlite:///{database}")
-        names = list(INSTRUMENTS)[: self.random.choice((1, 2, 2, 3))]
+        self.store = LifeStore(database)
+        names = list(INSTRUMENTS)[: self.random.choice((1, 1, 2, 3))]
         self.instruments = {name: INSTRUMENTS[name] for name in names}
-        cash = Decimal(5000 * len(names))
+        self.setup = setup(dice(seed, "settings"), len(names))
         self.exchange = Exchange(
-            self.loop, self.clock, self.fates, dice(seed, "venue"), self.instruments, cash
+            self.loop, self.clock, self.fates, dice(seed, "venue"), self.instruments, self.setup.cash
         )
+        self.down_until = -1.0
         self.exchange.listener = self._publish
         self.oracle = Oracle(self)
         self.exchange.watcher = self.oracle
@@ -146,6 +149,8 @@ class World:
             return
         self.boundaries += 1
         self.note(process, name)
+        if name == "after_recorder.record":
+            self.oracle.committed()
         if name.startswith("before_") and "." not in name:
             self._count_request(f"{process.identity} {name}")
         meant = self.boundaries in self.kill_at
@@ -201,6 +206,10 @@ class World:
         self.alive[process.identity] = True
         return process
 
+    def is_down(self) -> bool:
+        """Whether the venue answers nobody now."""
+        return self.loop.time() < self.down_until
+
     def lives(self, identity: str) -> bool:
         return self.alive.get(identity, False)
 
@@ -219,7 +228,7 @@ class World:
 
         task = self.loop.create_task(whole())
         self._jobs.append(task)
-        process.tasks.append(task)
+        process.owns(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
@@ -304,11 +313,15 @@ class World:
     def _walk(self, symbol: str) -> float:
         jump = self.random.choice((-0.03, 0.03, 0.06, -0.06)) if self.random.random() < 0.0008 else 0.0
         pull = 0.00002 if self.prices[symbol] < PRICES[symbol] else -0.00002
-        return 1 + self.random.gauss(pull, 0.004) + jump
+        return 1 + self.random.gauss(pull, 0.006) + jump
 
     async def _market(self) -> None:
         until = self.loop.time() + self.life_s
+        ticks = 0
         while self.loop.time() < until:
+            ticks += 1
+            if ticks % LOOK_TICKS == 0:
+                self.oracle.look()
             self.tick(self._walk)
             await asyncio.sleep(TICK_S)
 
@@ -317,6 +330,9 @@ class World:
     async def _cron(self, name: str) -> None:
         await asyncio.sleep(self.fates.between(1, PASS_EVERY_S[name]))
         while not self.ended:
+            if name == "cooldown_manager":
+                # So that it looks just before the quote at which the streamer may wake the same cycle.
+                await asyncio.sleep(TICK_S - self.loop.time() % TICK_S - self.fates.between(0.01, 0.1))
             self.take_care(name)
             if self.fates.happens("cron_overlap"):
                 self.take_care(name)
@@ -350,6 +366,8 @@ class World:
                     door_.muted_until = now + self.fates.between(30, 400)
             if self.fates.happens("clock_step"):
                 self.clock.off_s = self.random.choice((0.0, -3.0, 2.0, 20.0, -20.0, 90.0, -90.0))
+            if self.fates.happens("venue_outage"):
+                self.down_until = now + self.fates.between(20, 240)
             if self.fates.happens("account_blocked"):
                 self.exchange.blocked_until = now + self.fates.between(20, 200)
 
@@ -416,8 +434,23 @@ class World:
             ttp_enabled=trailing,
             ttp_deviation_percent=Decimal("0.3") if trailing else Decimal(0),
             take_profit_net_of_fees=draw((True, False)),
-            cooldown_period=draw((0, 30, 120)),
+            buy_order_price_deviation_percent=Decimal(draw(("0", "0.5", "1"))),
+            cooldown_period=draw((0, 30, 120, 900)),
+            **self._stop(),
         )
+
+    def _stop(self) -> dict[str, Any]:
+        """The rules of a stop loss, in half of all assets."""
+        draw = self.random.choice
+        if draw((True, False)):
+            return {}
+        return {
+            "stop_loss_percent": Decimal(draw(("1", "2", "4"))),
+            "stop_loss_timeout": draw((0, 0, 60)),
+            "stop_loss_trailing": draw((True, False)),
+            "break_even_percent": draw((None, Decimal("0.6"))),
+            "stop_loss_cooldown_period": draw((None, 60)),
+        }
 
     def _calm_down(self) -> None:
         """From now on nothing bad happens any more; what is wrong stays wrong until somebody mends it."""
@@ -425,12 +458,21 @@ class World:
         self.fates.calm = True
         self.at_calm = self.boundaries
         self.clock.off_s = 0.0
-        self.exchange.blocked_until = -1.0
+        self.exchange.blocked_until = self.down_until = -1.0
         for door in self.trades:
             door.muted_until = -1.0
         for door_ in self.markets:
             door_.muted_until = -1.0
+        self._afford()
         self.people.make_up()
+
+    def _afford(self) -> None:
+        """A person pays money in and lifts the limits, so that every asset can trade again."""
+        self.exchange.cash += CASH * len(self.instruments)
+        before, self.setup = self.setup, self.setup.roomy
+        if before != self.setup:
+            for process in list(self.streamers):
+                process.kill()
 
     async def _quiet(self) -> None:
         """An hour in which the market stands nearly still, and people look after what was halted."""

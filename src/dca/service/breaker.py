@@ -114,6 +114,11 @@ class Circuits:
         """Whether the next read of the group finds out for all."""
         return self._passage(self._known[group]) is Passage.PROBE
 
+    def is_unproven(self, group: Group) -> bool:
+        """Whether only more good reads of the group can close its circuit."""
+        known = self._known[group]
+        return self.is_due(group) or (known.state is BreakerState.HALF_OPEN and 0 < known.good < GOOD)
+
     def is_shut(self, group: Group) -> bool:
         """Whether a read of the group would not be let through."""
         return self._passage(self._known[group]) is Passage.SHUT

@@ -97,7 +97,9 @@ class Brief:
         an hour. A dry run counts as refused; an order that could not fill at once waits some seconds."""
         if self.by_hand:
             return None
-        orders = [order for order in self.orders if order.intent.side is side]
+        # One that was lost is sent again later than others that were journaled after it.
+        mine = (order for order in self.orders if order.intent.side is side)
+        orders = sorted(mine, key=lambda order: order.asked_at)
         if orders and _unfilled_at_once(orders[-1]):
             return orders[-1].updated_at + SHORT_PAUSE
         if orders and orders[-1].status is OrderStatus.LOST and orders[-1].sent_at is not None:

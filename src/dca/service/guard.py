@@ -153,7 +153,7 @@ class GuardedBroker:
         self._look(0.0)
         self._budget.stock()
         self._circuits.tell()
-        if symbols and self._circuits.is_due(Group.MARKET):
+        if symbols and self._circuits.is_unproven(Group.MARKET):
             with suppress(VenueError):
                 self.latest_quotes(symbols[:1])
 

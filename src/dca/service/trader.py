@@ -23,7 +23,7 @@ from dca.service import cycles, funds
 from dca.service.brief import LONGEST_PAUSE, PAUSE, Brief
 from dca.service.pipeline import Beaten, Conflict, NotSent, Refused, Sent, Unclear, cancel, place
 from dca.service.recorder import Recorder
-from dca.strategy.dca import Action, Buy, Cancel, MoveStop, Sell, Terms, Wait, decide
+from dca.strategy.dca import Action, Buy, Cancel, MoveStop, Sell, Terms, Trail, Wait, decide
 from dca.strategy.ladder import commitment
 
 log = logging.getLogger(__name__)
@@ -135,15 +135,16 @@ class Trader:
                 return replace(self._trade(brief, cycle, decision, quote, entries_blocked), believed=True)
             if isinstance(decision, Cancel):
                 return self._cancel(brief, decision)
-            if isinstance(decision, MoveStop):
-                # A wild tick would leave the stop above the market for good.
+            moves = isinstance(decision, MoveStop | Trail)
+            if moves:
+                # A wild tick would leave the stop, or the peak, above the market for good.
                 unconfirmed = self._unconfirmed(quote, before)
                 if unconfirmed is not None:
                     return unconfirmed
             cycles.change(self.store, self.clock, cycle, decision)
         except StaleWrite:
             return Outcome("somebody else changed the cycle first")
-        return Outcome(decision.reason)
+        return Outcome(decision.reason, believed=moves)
 
     def carry_out(self, brief: Brief, wish: Buy | Sell, quote: Quote) -> Outcome:
         """A person's own buy or sell, or a caretaker's, goes the way of every order.

@@ -6,6 +6,7 @@ tables whose columns share names.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, Table
@@ -320,10 +321,10 @@ def activity_values(activity: Activity) -> Values:
     return _values(ACTIVITY, activity)
 
 
-def stake_of(row: Row) -> Stake:
-    """The stake in a row of the statement STAKES."""
-    asset_id, cycle_id, quantity, average, steps, step, qty, filled, limit, created_at, sent_at, status = row
-    resting = ZERO if limit is None else (qty - filled) * limit
+def stake_of(row: Row, booked: Decimal) -> Stake:
+    """The stake in a row of the statement STAKES; fills of `booked` coins are stored for its live buy."""
+    asset_id, cycle_id, quantity, average, steps, step, qty, _, limit, created_at, sent_at, status, _ = row
+    resting = ZERO if limit is None else (qty - booked) * limit
     in_flight = status == OrderStatus.IN_FLIGHT.value
     return Stake(
         asset_id, cycle_id, quantity * average, resting, steps, step, sent_at or created_at, in_flight

@@ -331,6 +331,7 @@ STAKES: Query = (
         t.orders.c.created_at,
         t.orders.c.sent_at,
         t.orders.c.status,
+        t.orders.c.key,
     )
     .select_from(t.cycles.outerjoin(t.orders, _live_buy))
     .where(t.cycles.c.open_slot.is_not(null()), (t.cycles.c.quantity != ZERO) | t.orders.c.key.is_not(null()))

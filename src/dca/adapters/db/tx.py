@@ -19,7 +19,7 @@ from dca.domain.errors import StaleWrite
 from dca.domain.mode import Restriction
 from dca.domain.money import ZERO
 from dca.domain.order import Order
-from dca.domain.position import Fill
+from dca.domain.position import Fill, gross
 from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
 from dca.domain.replacement import Replacement
 from dca.ports import CycleRecord, Situation, Standing
@@ -395,7 +395,15 @@ class SqlTx:
         )
 
     def stakes(self) -> list[Stake]:
-        return [rows.stake_of(row) for row in self._all(s.STAKES)]
+        return [rows.stake_of(row, self._booked(row)) for row in self._all(s.STAKES)]
+
+    def _booked(self, row: Row) -> Decimal:
+        """Coins of the live buy whose fills are stored: what the venue has only counted is not in its
+        cycle yet."""
+        cycle_id, filled, key = row[1], row[7], row[-1]
+        if not filled:
+            return ZERO
+        return gross(fill for fill in self.fills_of(cycle_id) if fill.order_key == key)
 
     def breakers(self) -> list[Breaker]:
         return [rows.breaker_of(row) for row in self._all(s.BREAKERS)]
