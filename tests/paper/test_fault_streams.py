@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 import msgpack
@@ -186,9 +187,12 @@ class TestTrades:
     def test_updates_come_before_the_answer_to_the_order(
         self, exchange: Running, http: Http, trades: Ear
     ) -> None:
-        exchange.control.fault(method="POST", path="/v2/orders", effect="delay", seconds=0, reached=True)
-        self.buy(http)
-        assert [loads(trades.socket.recv(0))["data"]["event"] for _ in range(3)][-1] == "fill"
+        exchange.control.fault(method="POST", path="/v2/orders", effect="delay", seconds=1, reached=True)
+        asking = Thread(target=self.buy, args=(http,))
+        asking.start()
+        assert self.heard(trades, 3)[-1] == "fill"
+        assert asking.is_alive(), "the answer is still awaited"
+        asking.join()
 
     def test_the_connection_ends_instead_of_an_update(
         self, exchange: Running, http: Http, trades: Ear
