@@ -138,6 +138,7 @@ def broker(settings: Settings, database: Store | None = None) -> GuardedBroker:
         rest=rest,
         chance=chance(),
         keys_pause_s=settings.breaker_pause_s,
+        sends=not settings.dry_run,
     )
 
 

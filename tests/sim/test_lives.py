@@ -5,20 +5,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dca.domain.errors import Rejected
-from dca.domain.fees import FeeRates
+from dca.apps.proof import Part, lives_lines, mutant_lines, page
+from dca.prove.deaths import Deaths, Ended, sweep
+from dca.prove.hunt import Caught, hunt
 from dca.prove.lives import ENOUGH, REACHED, Tally, live, nursery, silence, window
+from dca.prove.mutants import MUTANTS, Mutant
 from dca.prove.world import Life
 from dca.service import lease, pipeline
 from dca.service.breaker import Circuits
-from dca.service.catchup import CatchUp
-from dca.strategy import dca as rules
 
 LIVES = 7
 SAME = 1
@@ -61,9 +60,7 @@ def test_the_same_seeds_live_the_same_lives_in_another_process(tally: Tally, tmp
 
 
 def test_a_campaign_that_did_not_reach_what_it_claims_to_test_is_invalid() -> None:
-    tally = Tally()
-    for seed in range(ENOUGH):
-        tally.add(_life(seed))
+    tally = _tally()
     assert not tally.violations
     assert not tally.holds
     assert any(one.startswith(next(iter(REACHED))) for one in tally.missed())
@@ -74,47 +71,49 @@ def _life(seed: int) -> Life:
     return Life(seed, "", [], nothing, 2.0, 1, 1, 1)
 
 
-class TestTheJudgeCanFail:
-    """Known mistakes of real bots, put in: each must be caught within a few lives."""
+@pytest.mark.parametrize(
+    ("name", "invariant"),
+    [
+        ("doubt_is_refusal", "I13"),
+        ("coin_fee_ignored", "I3"),
+        ("stop_is_not_looked_at", "STOP"),
+        ("circuit_never_closes", "L1"),
+        ("no_lease", "I10"),
+    ],
+)
+def test_a_known_mistake_is_caught_by_what_it_breaks(template: Path, name: str, invariant: str) -> None:
+    mutant = next(one for one in MUTANTS if one.name == name)
+    before = pipeline._send, lease.take, Circuits.is_unproven
+    assert hunt(mutant, template, seeds=6).invariant == invariant
+    assert before == (pipeline._send, lease.take, Circuits.is_unproven), "it is taken out again"
 
-    def caught(self, template: Path, invariant: str, seeds: int = 6, **chances: float) -> None:
-        for seed in range(seeds):
-            found = live(seed, template, chances=chances or None).violations
-            if found:
-                assert any(one.startswith(invariant) for one in found), found
-                return
-        pytest.fail("nobody noticed")
 
-    def test_a_timeout_taken_for_a_refusal(self, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        original = pipeline._send
+def test_what_is_no_mistake_is_not_caught(template: Path) -> None:
+    sound = Mutant("none", "nothing is changed", lambda: [], {})
+    assert hunt(sound, template, seeds=1).seed is None
 
-        def sure(order: Any, broker: Any) -> Any:
-            outcome = original(order, broker)
-            if isinstance(outcome, pipeline.Unclear):
-                return pipeline.Refused(order.key, order.intent.side, Rejected("timeout"))
-            return outcome
 
-        monkeypatch.setattr(pipeline, "_send", sure)
-        self.caught(template, "I13", lost_answer=0.3, update_lost=0.3)
+def test_a_life_without_misfortune_may_end_at_any_boundary() -> None:
+    found = sweep(1, most=4)
+    assert found.holds and found.points > 100 and len(found.ended) == found.delivered == 4
+    assert sum(found.met().values()) == 4
 
-    def test_a_coin_fee_that_is_ignored(self, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(FeeRates, "estimate", lambda *_: Decimal(0))
-        monkeypatch.setattr(CatchUp, "fees", lambda *_: None)
-        self.caught(template, "I3", steady=0)
 
-    def test_a_stop_that_nobody_looks_at(self, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(rules, "stop_price", lambda *_: None)
-        self.caught(template, "STOP", steady=0)
+def test_a_death_that_met_nobody_is_not_counted_as_survived() -> None:
+    assert not Deaths(0, 10, [Ended((3,), (), ())]).holds
+    assert not Deaths(0, 0).holds
 
-    def test_a_circuit_that_never_closes(self, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Circuits, "is_unproven", Circuits.is_due)
-        self.caught(template, "L1", venue_outage=0.3, quote_flash=0.1)
 
-    def test_a_lease_that_keeps_nobody_out(self, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        original = lease.take
+def test_the_page_says_what_does_not_hold() -> None:
+    caught = [Caught("a", "sends twice", 1, 0, "I1"), Caught("b", "waits", 7)]
+    lines = mutant_lines(caught)
+    assert lines[0] == "1 of 2 caught." and "survived 7 lives" in lines[-1]
+    text = page([Part("Mutants", False, lines), Part("Lives", True, lives_lines(_tally(), 1))], "today")
+    assert "## Mutants: DOES NOT HOLD" in text and "not reached: " in text
 
-        def taken(store: Any, clock: Any, name: str, holder: str, alive: Any, **more: Any) -> Any:
-            return original(store, clock, name, holder, lambda _: False, **more)
 
-        monkeypatch.setattr(lease, "take", taken)
-        self.caught(template, "I10", second_streamer=0.5)
+def _tally() -> Tally:
+    tally = Tally(took_s=1.0)
+    for seed in range(ENOUGH):
+        tally.add(_life(seed))
+    return tally

@@ -448,3 +448,23 @@ def _seconds(guard: GuardedBroker) -> float:
     begun = wall.perf_counter()
     guard.submit(BUY)
     return wall.perf_counter() - begun
+
+
+def test_in_a_dry_run_nothing_leaves_whoever_asks() -> None:
+    bench = Bench()
+    shared = Shared(bench.store, bench.clock)
+    dry = GuardedBroker(
+        bench.venue,
+        shared,
+        bench.clock,
+        RateBudget(shared, bench.clock, 180, bench.rest),
+        Circuits(shared, bench.clock, 30),
+        rest=bench.rest,
+        chance=lambda: 0.5,
+        sends=False,
+    )
+    for write in (lambda: dry.submit(BUY), lambda: dry.cancel("v-1")):
+        with pytest.raises(Rejected, match="DRY_RUN"):
+            write()
+    dry.time()
+    assert bench.venue.asked == ["time"]

@@ -3,6 +3,8 @@
 import logging
 import os
 from dataclasses import asdict
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +270,23 @@ def test_without_the_venue_only_what_concerns_it_may_be_wrong(tmp_path: Path) ->
         local({**wrong, "GRACE_S": "-1"}, env_file=tmp_path / ".env")
     assert "APCA" not in str(found.value)
     assert local(KEYS, env_file=tmp_path / ".env") == load(KEYS, env_file=tmp_path / ".env")
+
+
+def test_money_is_counted_and_a_dry_run_sends_nothing_unless_settings_say_otherwise(tmp_path: Path) -> None:
+    sound = wiring.limits(read(tmp_path))
+    assert sound.max_funds_age == timedelta(seconds=120) and sound.reserve_pct == 100 and sound.armed
+    assert read(tmp_path).dry_run is False and read(tmp_path, DRY_RUN="yes").dry_run is True
+    given = read(tmp_path, RESERVE="none", MAX_DAY_USD="100.50", MAX_DRAWDOWN_PCT="15", MIN_PROFIT_PCT="0.5")
+    found = wiring.limits(given)
+    assert (found.reserve_pct, found.max_day, found.max_drawdown_pct) == (0, Decimal("100.50"), 15)
+    assert found.min_profit_pct == Decimal("0.5")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RESERVE", "half"), ("MAX_DAY_USD", "0"), ("MAX_DRAWDOWN_PCT", "101"), ("SELL_SLIPPAGE_PCT", "5.1"),
+     ("BUY_TIME_IN_FORCE", "day"), ("DRY_RUN", "maybe"), ("MAX_ACTIVE_CYCLES", "0")],
+)  # fmt: skip
+def test_a_limit_that_is_none_is_refused_by_its_name(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        read(tmp_path, **{name: value})

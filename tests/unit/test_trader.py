@@ -376,6 +376,17 @@ class TestDryRun:
         desk.at("20000")
         assert [one.key[-1] for one in desk.venue.submitted] == ["2"]
 
+    def test_what_was_lost_is_not_taken_for_in_flight(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lost = TestOnceMore().lost(desk, monkeypatch)
+        desk.trader.dry_run = True
+        desk.clock.move(60)
+        assert "dry run" in desk.at("20100").reason
+        statuses = {one.key: str(one.status) for one in desk.store.read(lambda tx: tx.orders())}
+        assert statuses == {lost.key: "lost", f"{lost.key[:-1]}2": "dry_run"}
+        assert desk.venue.submitted == []
+
 
 def test_a_key_with_another_body_is_a_conflict_that_is_written_down(desk: Desk) -> None:
     wish = intent(key=f"dca{INSTALL}-c{desk.cycle.id}-base-0-1", cycle_id=desk.cycle.id)

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from dca.domain.errors import DcaError
 from dca.prove.lives import nursery, silence, undisturbed
 from dca.prove.world import World
 
@@ -77,7 +78,7 @@ def boundaries(seed: int, template: Path) -> int:
     """How many boundaries the life of `seed` has, when nobody dies."""
     world = _lived(seed, template, ())
     if world.oracle.violations:
-        raise AssertionError(f"seed {seed} breaks an invariant without any death: {world.oracle.violations}")
+        raise DcaError(f"seed {seed} breaks an invariant without any death: {world.oracle.violations[0]}")
     return world.at_calm
 
 

@@ -28,6 +28,7 @@ from dca.risk import review as reviewing
 from dca.risk.price import agrees
 from dca.risk.review import Denied
 from dca.service import catchup, lease, pipeline, reconcile, recorder, trader
+from dca.service.breaker import Circuits
 from dca.service.brief import Brief
 from dca.service.caretakers import consistency_checker, cooldown_manager, order_manager
 from dca.service.catchup import CatchUp
@@ -39,6 +40,7 @@ from dca.strategy import ladder
 
 ZERO = Decimal(0)
 Patch = tuple[object, str, object]
+NO_MISFORTUNE: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -549,6 +551,10 @@ def _never_takes_profit() -> list[Patch]:
     return [(rules_of, "take_profit_price", lambda average, rules, fee: average * 1000)]
 
 
+def _stop_is_not_looked_at() -> list[Patch]:
+    return [(rules_of, "stop_price", lambda cycle, rules: None)]
+
+
 # Several processes
 
 
@@ -599,6 +605,10 @@ def _hasty_checker() -> list[Patch]:
     ]
 
 
+def _circuit_never_closes() -> list[Patch]:
+    return [(Circuits, "is_unproven", Circuits.is_due)]
+
+
 def _crash_on_strangers() -> list[Patch]:
     def raises(self: Recorder, seen: VenueOrder, source: str) -> None:
         raise ValueError(f"order {seen.key} is not known")
@@ -610,7 +620,12 @@ MUTANTS = (
     Mutant(
         "journal_after_sending", "sends, then writes: a death between loses the order", _journal_after_sending
     ),
-    Mutant("doubt_is_refusal", "a timeout or 5xx counts as failed", _doubt_is_refusal),
+    Mutant(
+        "doubt_is_refusal",
+        "a timeout or 5xx counts as failed",
+        _doubt_is_refusal,
+        {"lost_answer": 0.3, "update_lost": 0.3},
+    ),
     Mutant(
         "doubt_is_sent_again", "a new key for each retry of an unclear answer", _doubt_is_sent_again_at_once
     ),
@@ -645,7 +660,7 @@ MUTANTS = (
         "a canceled order cannot fill any more",
         _fills_after_the_end_are_ignored,
     ),
-    Mutant("coin_fee_ignored", "believes to own what was filled", _coin_fee_is_ignored),
+    Mutant("coin_fee_ignored", "believes to own what was filled", _coin_fee_is_ignored, NO_MISFORTUNE),
     Mutant("sales_not_subtracted", "a position that only grows", _sales_are_not_subtracted),
     Mutant("only_whole_orders_count", "partial fills do not count", _only_whole_orders_count),
     Mutant(
@@ -680,11 +695,18 @@ MUTANTS = (
     Mutant("cooldown_never_ends", "rests for ever", _cooldown_never_ends),
     Mutant("trails_for_ever", "a trailing sale that never comes", _trails_for_ever),
     Mutant("never_takes_profit", "a target out of reach", _never_takes_profit),
-    Mutant("no_lease", "two instances on one account", _no_lease),
+    Mutant("no_lease", "two instances on one account", _no_lease, {"second_streamer": 0.5}),
     Mutant("lease_that_never_ends", "a dead instance keeps all others out", _lease_that_never_ends),
     Mutant("lease_not_renewed", "a living instance loses its lease", _lease_is_not_renewed),
     Mutant("last_write_wins", "updates that name no version", _last_write_wins),
     Mutant("hasty_checker", "compares books and venue in the middle of a trade", _hasty_checker),
     Mutant("crash_on_strangers", "an order of somebody else stops the stream", _crash_on_strangers),
+    Mutant("stop_is_not_looked_at", "a stop loss that never sells", _stop_is_not_looked_at, NO_MISFORTUNE),
+    Mutant(
+        "circuit_never_closes",
+        "half open for ever: one good answer, and nobody asks again",
+        _circuit_never_closes,
+        {"venue_outage": 0.3, "quote_flash": 0.1},
+    ),
 )
 """Every mistake that the judge is tried with."""

@@ -42,6 +42,7 @@ class GuardedBroker:
     is journaled. After the venue refused the keys, reads raise the same for `keys_pause_s` seconds: it
     would not answer otherwise, and may lock the account. `keys_refused_since` tells since when.
 
+    Unless it `sends`, nothing that changes anything leaves, whoever asks: such a write is Rejected.
     `rest` waits so many real seconds; `chance` gives numbers from 0 to 1.
     """
 
@@ -56,6 +57,7 @@ class GuardedBroker:
         rest: Callable[[float], object],
         chance: Callable[[], float],
         keys_pause_s: float = 30.0,
+        sends: bool = True,
     ) -> None:
         self._inner = inner
         self._shared = shared
@@ -65,6 +67,7 @@ class GuardedBroker:
         self._rest = rest
         self._chance = chance
         self._keys_pause_s = keys_pause_s
+        self._sends = sends
         self.keys_refused_since: datetime | None = None
         self._took: deque[float] = deque(maxlen=SLOW_CALLS)
         self._looked_at: float | None = None
@@ -74,6 +77,7 @@ class GuardedBroker:
 
     def submit(self, intent: Intent) -> VenueOrder:
         """The same; an order that found no place in the budget at the last moment is Rejected, unsent."""
+        self._refuse_dry()
         try:
             # It is journaled, so whether it may go was asked before: it may take the last token.
             self._budget.take(Priority.EXIT)
@@ -83,11 +87,16 @@ class GuardedBroker:
 
     def cancel(self, venue_id: str) -> None:
         """The same; what found no place in the budget was not sent, and is InDoubt like a lost one."""
+        self._refuse_dry()
         try:
             self._budget.take(Priority.EXIT, patience_s=TOKEN_PATIENCE_S)
         except RateLimited as error:
             raise InDoubt(f"not sent: {error}") from error
         self._asked(Group.ORDERS, lambda: self._inner.cancel(venue_id))
+
+    def _refuse_dry(self) -> None:
+        if not self._sends:
+            raise Rejected("not sent: this is a dry run (DRY_RUN)")
 
     # Reads
 

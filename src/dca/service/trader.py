@@ -22,6 +22,7 @@ from dca.risk.stakes import AtStake
 from dca.service import cycles, funds
 from dca.service.brief import LONGEST_PAUSE, PAUSE, Brief
 from dca.service.pipeline import Beaten, Conflict, NotSent, Refused, Sent, Unclear, cancel, place
+from dca.service.pipeline import Outcome as Placed
 from dca.service.recorder import Recorder
 from dca.strategy.dca import Action, Buy, Cancel, MoveStop, Sell, Terms, Trail, Wait, decide
 from dca.strategy.ladder import commitment
@@ -127,24 +128,20 @@ class Trader:
         cycle = brief.cycle
         if cycle is None or isinstance(decision, Wait):
             return Outcome(decision.reason)
+        # A wild tick would trade, or leave the stop or the peak above the market for good.
+        believed = isinstance(decision, Buy | Sell | MoveStop | Trail)
+        unconfirmed = self._unconfirmed(quote, before) if believed else None
+        if unconfirmed is not None:
+            return unconfirmed
         try:
             if isinstance(decision, Buy | Sell):
-                unconfirmed = self._unconfirmed(quote, before)
-                if unconfirmed is not None:
-                    return unconfirmed
                 return replace(self._trade(brief, cycle, decision, quote, entries_blocked), believed=True)
             if isinstance(decision, Cancel):
                 return self._cancel(brief, decision)
-            moves = isinstance(decision, MoveStop | Trail)
-            if moves:
-                # A wild tick would leave the stop, or the peak, above the market for good.
-                unconfirmed = self._unconfirmed(quote, before)
-                if unconfirmed is not None:
-                    return unconfirmed
             cycles.change(self.store, self.clock, cycle, decision)
         except StaleWrite:
             return Outcome("somebody else changed the cycle first")
-        return Outcome(decision.reason, believed=moves)
+        return Outcome(decision.reason, believed=believed)
 
     def carry_out(self, brief: Brief, wish: Buy | Sell, quote: Quote) -> Outcome:
         """A person's own buy or sell, or a caretaker's, goes the way of every order.
@@ -183,7 +180,8 @@ class Trader:
             bid=quote.bid,
         )
         exposure = self._exposure(brief, cycle, instrument, quote, entries_blocked, side)
-        again = _once_more(intent, brief.orders)
+        # In a dry run nothing is sent again either: its row would only seem to be in flight.
+        again = None if self.dry_run else _once_more(intent, brief.orders)
         # Denials that need no database come first: they may hold for hours, on every quote.
         if again is not None and isinstance(review(again.intent, exposure, self.limits), Approved):
             intent = again.intent
@@ -289,6 +287,10 @@ class Trader:
             again=again,
             dry_run=self.dry_run,
         )
+        return self._became(outcome, intent, brief.situation)
+
+    def _became(self, outcome: Placed, intent: Intent, situation: Situation) -> Outcome:
+        """What the answer is to the order is recorded."""
         if isinstance(outcome, Sent):
             result = self.recorder.record(outcome.seen, source="answer")
             return Outcome(intent.reason, ask=intent.key if result.missing > 0 else None)
@@ -299,13 +301,13 @@ class Trader:
         if isinstance(outcome, Beaten):
             return Outcome("somebody else placed this order first")
         if isinstance(outcome, Conflict):
-            return self._conflict(outcome, brief.situation)
+            return self._conflict(outcome, situation)
         if isinstance(outcome, NotSent):
             hold = self.clock.now() + PAUSE
             return Outcome(f"dry run: {intent.reason}; nothing was sent", hold_until=hold)
         if isinstance(outcome, Denied):
-            return self._denied(outcome, brief.situation)
-        return self._refused(outcome, brief.situation)
+            return self._denied(outcome, situation)
+        return self._refused(outcome, situation)
 
     def _at_stake(self, tx: Tx, intent: Intent, asset_id: int) -> AtStake | None:
         """The account as it is now; None for a sale, which frees money."""
