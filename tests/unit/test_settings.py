@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 
 from dca import wiring
 from dca.domain.errors import ConfigError
+from dca.ports import Account
 from dca.settings import KeepSettings, NotifySettings, database_url, env_file_complaint, load, local
 
 KEYS = {"APCA_API_KEY_ID": "PKTEST", "APCA_API_SECRET_KEY": "very-secret"}
@@ -290,3 +291,16 @@ def test_money_is_counted_and_a_dry_run_sends_nothing_unless_settings_say_otherw
 def test_a_limit_that_is_none_is_refused_by_its_name(tmp_path: Path, name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=name):
         read(tmp_path, **{name: value})
+
+
+def test_keys_of_another_account_than_the_armed_one_are_refused(tmp_path: Path) -> None:
+    live = {
+        "APCA_API_BASE_URL": "https://api.alpaca.markets",
+        "LIVE_TRADING": "armed",
+        "LIVE_ACCOUNT": "123456789",
+    }
+    account = Account("id", Decimal(1), Decimal(1), Decimal(1), blocked=False, number="987654321")
+    with pytest.raises(ConfigError, match="LIVE_ACCOUNT is 123456789, but the keys are of account 987654321"):
+        wiring.refuse_other_account(read(tmp_path, **live), account)
+    wiring.refuse_other_account(read(tmp_path, **live), replace(account, number="123456789"))
+    wiring.refuse_other_account(read(tmp_path), account)
