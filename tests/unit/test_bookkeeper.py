@@ -12,10 +12,10 @@ from caretakers import SYMBOL, Bot, Failing, repaired_once
 
 from dca import boundaries
 from dca.adapters.memory import MemoryStore
-from dca.domain.account import Activity, Balance
+from dca.domain.account import Activity, Balance, day_of
 from dca.ports import Store, Tx
 from dca.service.caretakers.bookkeeper import END, PATIENCE, UNEXPLAINED, Bookkeeper
-from dca.service.ledger import MOMENT, Line, day_of, statement
+from dca.service.ledger import MOMENT, Line, statement
 
 DAY = day_of(T0)
 HOUR = 3600.0

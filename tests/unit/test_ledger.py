@@ -15,7 +15,7 @@ from caretakers import SYMBOL, Bot, sim
 from dca.adapters.clock import ManualClock
 from dca.adapters.memory import MemoryStore
 from dca.apps import pnl
-from dca.domain.account import Activity, Balance
+from dca.domain.account import Activity, Balance, day_of
 from dca.domain.order import Side
 from dca.domain.position import Fill
 from dca.matching.book import Terms as MatchTerms
@@ -27,7 +27,6 @@ from dca.service.ledger import (
     Line,
     Rows,
     Statement,
-    day_of,
     listed_fees,
     moves_of_fills,
     moves_of_history,

@@ -14,11 +14,11 @@ from rich.text import Text
 from dca.apps import pnl
 from dca.apps.findings import Findings, ok, warn
 from dca.apps.words import usd, when
-from dca.domain.account import Balance
+from dca.domain.account import Balance, day_of
 from dca.domain.money import CENT
 from dca.ports import Store, Tx
 from dca.service.caretakers.bookkeeper import UNEXPLAINED
-from dca.service.ledger import Line, day_of, statement
+from dca.service.ledger import Line, statement
 
 Json = dict[str, Any]
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)

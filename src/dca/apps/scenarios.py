@@ -17,10 +17,10 @@ from dca.adapters.venues.alpaca import AlpacaMarketFeed
 from dca.apps import ledger
 from dca.apps.market import Unmet, waited
 from dca.apps.stage import PATIENCE_S, RULES, SYMBOL, Local, Stage, account, local
+from dca.domain.account import day_of
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.order import Intent, Purpose, Side, order_key
 from dca.domain.record import Heartbeat
-from dca.service.ledger import day_of
 from dca.service.pipeline import try_out
 from dca.strategy.dca import rest_s
 

@@ -10,7 +10,7 @@ from dca import wiring
 from dca.adapters.process import may_be_alive
 from dca.apps.commands.cron import DAILY, EVERY_5_MINUTES, EVERY_MINUTE, HOURLY, SCHEDULE
 from dca.apps.prices import Price, prices
-from dca.domain.account import Funds
+from dca.domain.account import Funds, day_of
 from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import Cycle
 from dca.domain.mode import Restriction, mode_of
@@ -72,11 +72,11 @@ def collect(settings: Settings, store: Store, symbols: Sequence[str] = ()) -> Js
 
 def _read(tx: Tx, now: datetime, wanted: set[str]) -> Json:
     """Everything on one view of the database."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight, next_midnight = day_of(now)
     situations = [one for one in tx.situations() if not wanted or one.asset.asset_symbol in wanted]
     chosen = {one.asset.id for one in situations}
     records = [record for record in tx.open_records() if record.cycle.asset_id in chosen]
-    closed = tx.closed_records(midnight, midnight + timedelta(days=1))
+    closed = tx.closed_records(midnight, next_midnight)
     return {
         "situations": situations,
         "records": {record.cycle.id: record for record in records},

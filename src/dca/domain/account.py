@@ -1,10 +1,16 @@
 """What is known of the venue account beside positions: funds, restrictions on requests, its history."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
+
+
+def day_of(at: datetime) -> tuple[datetime, datetime]:
+    """The day (UTC) that `at` belongs to: its first instant, and the first one after it."""
+    begin = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return begin, begin + timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

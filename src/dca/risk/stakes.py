@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 from dca.domain.account import Funds, Stake
@@ -76,8 +76,3 @@ def drawdown_pct(funds: Funds) -> Decimal:
     if funds.peak_equity <= 0:
         return ZERO
     return max(ZERO, (funds.peak_equity - funds.equity) / funds.peak_equity * HUNDRED)
-
-
-def day_begins(now: datetime) -> datetime:
-    """The first instant of the day (UTC) on which daily limits count."""
-    return now.replace(hour=0, minute=0, second=0, microsecond=0)

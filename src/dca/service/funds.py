@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from dca.domain.account import Funds, Stake
+from dca.domain.account import Funds, Stake, day_of
 from dca.domain.asset import Asset
 from dca.domain.errors import StaleWrite
 from dca.domain.mode import Mode, Restriction
@@ -16,7 +16,7 @@ from dca.domain.position import fold
 from dca.domain.record import Event
 from dca.ports import Account, Broker, Clock, Store, Tx
 from dca.risk.review import Limits
-from dca.risk.stakes import AtStake, day_begins, drawdown_pct, free_funds, promised
+from dca.risk.stakes import AtStake, drawdown_pct, free_funds, promised
 from dca.strategy.ladder import rest
 
 SOURCE = "balance"
@@ -137,13 +137,13 @@ def _risked(stakes: Iterable[Stake]) -> Decimal:
 
 
 def _spent_today(tx: Tx, stakes: Iterable[Stake], now: datetime) -> Decimal:
-    """Bought since the day began, and resting."""
-    bought = fold(tx.fills_between(day_begins(now), now + timedelta(days=1))).cost
+    """Bought since the day began, by whatever clock, and resting."""
+    bought = fold(tx.fills_between(day_of(now)[0], now + timedelta(days=1))).cost
     return bought + sum((stake.resting for stake in stakes), ZERO)
 
 
 def _lost_today(tx: Tx, now: datetime) -> Decimal:
     """Realised by the cycles that ended since the day began; below 0 when they gained."""
-    ended = tx.closed_records(day_begins(now), now + timedelta(days=1))
+    ended = tx.closed_records(day_of(now)[0], now + timedelta(days=1))
     positions = [fold(record.fills) for record in ended]
     return sum((position.cost - position.proceeds for position in positions), ZERO)

@@ -308,12 +308,6 @@ def _worth(unexplained: Decimal, unit: str, prices: Mapping[str, Decimal]) -> De
 # From the database
 
 
-def day_of(at: datetime) -> tuple[datetime, datetime]:
-    """The day (UTC) that `at` belongs to: its first instant, and the first one after it."""
-    begin = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return begin, begin + timedelta(days=1)
-
-
 def statement(
     tx: Tx,
     since: datetime,

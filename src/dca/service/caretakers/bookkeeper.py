@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from dca.domain.account import Activity, Balance
+from dca.domain.account import Activity, Balance, day_of
 from dca.domain.folding import unmeasured_buys
 from dca.domain.money import plain
 from dca.domain.record import Event, Message
 from dca.ports import Broker, Clock, CycleRecord, Store, Tx
 from dca.service.caretakers.runner import Repair
-from dca.service.ledger import EXECUTED, MOMENT, USD, Sheet, Statement, day_of, is_listed_fee, statement
+from dca.service.ledger import EXECUTED, MOMENT, USD, Sheet, Statement, is_listed_fee, statement
 
 UNEXPLAINED = "statement_unexplained"
 LATE = timedelta(days=3)
