@@ -6,8 +6,9 @@ from datetime import datetime
 from decimal import Decimal
 
 from dca.domain.cycle import Cycle, CycleStatus
+from dca.domain.fees import FeeRates
 from dca.domain.money import ZERO
-from dca.domain.order import MOVES, Order, OrderStatus, Purpose, Side, VenueOrder
+from dca.domain.order import MOVES, Execution, Order, OrderStatus, Purpose, Side, VenueOrder
 from dca.domain.position import Fill, average_price, fold, gross
 
 AVERAGE_STEP = Decimal("1e-12")
@@ -123,6 +124,36 @@ def committed(orders: Iterable[Order], fills: Iterable[Fill]) -> Decimal:
             booked = gross(fill for fill in fills if fill.order_key == order.key)
             spent += (order.intent.qty - booked) * order.intent.limit
     return spent
+
+
+def filled(key: str, cycle_id: int, side: Side, execution: Execution, fees: FeeRates) -> Fill:
+    """The execution of the order `key` as it is booked: with the highest fee it can have."""
+    return Fill(
+        id=execution.id,
+        order_key=key,
+        cycle_id=cycle_id,
+        side=side,
+        qty=execution.qty,
+        price=execution.price,
+        fee=fees.estimate(side, execution.qty, execution.price),
+        cum_qty=execution.cum_qty,
+        at=execution.at,
+    )
+
+
+def corrected_fee(key: str, cycle_id: int, correction: Decimal, at: datetime) -> Fill:
+    """What makes the estimated coin fees of a buy the true ones."""
+    return Fill(
+        id=fee_fill_id(key),
+        order_key=key,
+        cycle_id=cycle_id,
+        side=Side.BUY,
+        qty=ZERO,
+        price=ZERO,
+        fee=correction,
+        cum_qty=ZERO,
+        at=at,
+    )
 
 
 def fee_fill_id(key: str) -> str:

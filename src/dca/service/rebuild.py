@@ -12,7 +12,7 @@ from dca.domain.asset import Asset
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.errors import ConfigError, StaleWrite, Unavailable
 from dca.domain.fees import FeeRates
-from dca.domain.folding import fee_fill_id, folded, observe
+from dca.domain.folding import corrected_fee, filled, folded, observe
 from dca.domain.market import compact
 from dca.domain.mode import Mode, Restriction
 from dca.domain.money import ZERO, plain
@@ -23,7 +23,6 @@ from dca.domain.order import (
     Order,
     OrderStatus,
     Purpose,
-    Side,
     VenueOrder,
     is_ours,
 )
@@ -211,7 +210,10 @@ class Rebuild:
         if corrections is None:
             return plan
         at = record.cycle.updated_at
-        fills = [*record.fills, *(_correction(record.cycle.id, *one, at) for one in corrections.items())]
+        fills = [
+            *record.fills,
+            *(corrected_fee(key, record.cycle.id, fee, at) for key, fee in corrections.items()),
+        ]
         after = CycleRecord(folded(record.cycle, record.orders, fills, at), record.orders, fills)
         lines = list(_differences(plan.asset.asset_symbol, plan.before, after, ()))
         lines += [line for line in plan.lines if line not in lines and not line.subject.startswith("cycle ")]
@@ -335,17 +337,7 @@ def _new_fills(
 ) -> list[Fill]:
     known = {fill.cum_qty for fill in stored}
     return [
-        Fill(
-            id=one.id,
-            order_key=seen.key,
-            cycle_id=number,
-            side=seen.side,
-            qty=one.qty,
-            price=one.price,
-            fee=fees.estimate(seen.side, one.qty, one.price),
-            cum_qty=one.cum_qty,
-            at=one.at,
-        )
+        filled(seen.key, number, seen.side, one, fees)
         for one in sorted(told, key=lambda one: one.cum_qty)
         if one.cum_qty not in known
     ]
@@ -358,21 +350,7 @@ def _proven(orders: Sequence[Order], fills: Sequence[Fill], at: datetime) -> lis
         return []
     corrections = measured(bought(orders, fills), -quantity) if bought(orders, fills) else None
     number = fills[0].cycle_id
-    return [_correction(number, key, correction, at) for key, correction in (corrections or {}).items()]
-
-
-def _correction(number: int, key: str, correction: Decimal, at: datetime) -> Fill:
-    return Fill(
-        id=fee_fill_id(key),
-        order_key=key,
-        cycle_id=number,
-        side=Side.BUY,
-        qty=ZERO,
-        price=ZERO,
-        fee=correction,
-        cum_qty=ZERO,
-        at=at,
-    )
+    return [corrected_fee(key, number, correction, at) for key, correction in (corrections or {}).items()]
 
 
 def _new_cycle(number: int, asset: Asset, seen: Sequence[VenueOrder]) -> Cycle:

@@ -14,7 +14,7 @@ from dca.domain.asset import Asset
 from dca.domain.cycle import Cycle, CycleStatus, check_move, without_stop
 from dca.domain.errors import StaleWrite
 from dca.domain.fees import FeeRates
-from dca.domain.folding import fee_fill_id, folded, observe
+from dca.domain.folding import corrected_fee, filled, folded, observe
 from dca.domain.market import compact
 from dca.domain.money import ZERO, plain
 from dca.domain.order import Execution, Order, OrderStatus, Purpose, Side, VenueOrder, is_ours, move
@@ -163,21 +163,8 @@ class Recorder:
         return self._refuse(tx, order.key, why, OrderStatus.LOST)
 
     def _fills(self, order: Order, executions: Sequence[Execution]) -> list[Fill]:
-        side = order.intent.side
-        return [
-            Fill(
-                id=execution.id,
-                order_key=order.key,
-                cycle_id=order.intent.cycle_id,
-                side=side,
-                qty=execution.qty,
-                price=execution.price,
-                fee=self._fees.estimate(side, execution.qty, execution.price),
-                cum_qty=execution.cum_qty,
-                at=execution.at,
-            )
-            for execution in executions
-        ]
+        wish = order.intent
+        return [filled(order.key, wish.cycle_id, wish.side, one, self._fees) for one in executions]
 
     def _settle(
         self,
@@ -348,20 +335,7 @@ class Recorder:
 
     def _correct_fees(self, tx: Tx, cycle: Cycle, corrections: Mapping[str, Decimal]) -> None:
         now = self._clock.now()
-        new = [
-            Fill(
-                id=fee_fill_id(key),
-                order_key=key,
-                cycle_id=cycle.id,
-                side=Side.BUY,
-                qty=ZERO,
-                price=ZERO,
-                fee=correction,
-                cum_qty=ZERO,
-                at=now,
-            )
-            for key, correction in corrections.items()
-        ]
+        new = [corrected_fee(key, cycle.id, correction, now) for key, correction in corrections.items()]
         record = tx.cycle_record(new[0].order_key)
         if record is None or record.cycle.version != cycle.version or cycle.finished:
             return
