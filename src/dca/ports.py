@@ -319,6 +319,9 @@ class Tx(Protocol):
     def fills_between(self, since: datetime, until: datetime) -> list[Fill]:
         """Fills executed at or after `since` and before `until`, in the order they were written."""
 
+    def bought_between(self, since: datetime, until: datetime) -> Decimal:
+        """USD that the buys of those fills cost, before fees."""
+
     def add_event(self, event: Event) -> bool:
         """False, and nothing written, when an event with its `uid` is there already."""
 

@@ -131,6 +131,8 @@ class _Sender:
         order = self._session.post(self._url, json=body, timeout=10).json()
         # It would forbid the streamer's market sells: a wash trade.
         self._session.delete(f"{self._url}/{order['id']}", timeout=10).raise_for_status()
+        # The exchange tells the streamer of it, too.
+        time.sleep(0.02)
 
 
 def _latencies(run: Offline, sent: dict[str, float]) -> tuple[list[float], list[float]]:

@@ -20,7 +20,8 @@ from dca.domain.account import Activity, Balance, Breaker, BreakerState, Budget,
 from dca.domain.cycle import Cycle, CycleStatus
 from dca.domain.errors import StaleWrite
 from dca.domain.mode import OPERATOR, Mode
-from dca.domain.order import OrderStatus, TimeInForce
+from dca.domain.money import ZERO
+from dca.domain.order import OrderStatus, Side, TimeInForce
 from dca.domain.record import Event
 from dca.domain.replacement import Replacement, Stage, advance
 from dca.ports import Store
@@ -166,6 +167,21 @@ def test_fills_are_found_by_when_they_were_executed(any_store: Store) -> None:
     for fill in fills:
         any_store.write(lambda tx, fill=fill: tx.insert_fill(fill))
     assert any_store.read(lambda tx: tx.fills_between(later(1), later(3))) == fills[:2]
+
+
+def test_what_buys_cost_is_added_up_exactly(any_store: Store) -> None:
+    order = given_order(any_store)
+    step, cost = Decimal("0.000000001"), ZERO
+    for n in (1, 2, 3):
+        fill = a_fill(
+            order, id=f"x{n}", cum_qty=Decimal(n), qty=n * step, price=Decimal("64123.41"), at=later(n)
+        )
+        any_store.write(lambda tx, fill=fill: tx.insert_fill(fill))
+        cost += fill.qty * fill.price if n < 3 else ZERO
+    sold = a_fill(order, id="x4", cum_qty=Decimal(4), side=Side.SELL, at=later(1))
+    any_store.write(lambda tx: tx.insert_fill(sold))
+    assert any_store.read(lambda tx: tx.bought_between(later(1), later(3))) == cost
+    assert any_store.read(lambda tx: tx.bought_between(later(4), later(5))) == 0
 
 
 def test_a_cycle_is_given_the_number_that_the_venue_knows(any_store: Store) -> None:

@@ -20,7 +20,7 @@ from dca.domain.errors import StaleWrite, StoreError
 from dca.domain.mode import Mode, Restriction, in_force
 from dca.domain.money import ZERO
 from dca.domain.order import Order, OrderStatus, Side
-from dca.domain.position import Fill, gross
+from dca.domain.position import Fill, fold, gross
 from dca.domain.record import Decision, Event, Heartbeat, Lease, Message
 from dca.domain.replacement import Replacement
 from dca.ports import CycleRecord, Situation, Standing, Tx
@@ -450,6 +450,9 @@ class MemoryTx:
     def fills_between(self, since: datetime, until: datetime) -> list[Fill]:
         utc(since), utc(until)
         return [fill for fill in self._t.fills.values() if since <= fill.at < until]
+
+    def bought_between(self, since: datetime, until: datetime) -> Decimal:
+        return fold(self.fills_between(since, until)).cost
 
     def add_event(self, event: Event) -> bool:
         utc(event.at)

@@ -8,8 +8,7 @@ from decimal import Decimal
 from dca.domain.account import Funds, Stake
 from dca.domain.asset import Asset
 from dca.domain.money import HUNDRED, ZERO
-from dca.domain.order import Intent, Purpose, Side
-from dca.domain.position import Fill
+from dca.domain.order import Intent, Purpose
 
 Rest = Callable[[Asset, int], Decimal]
 """USD that the safety orders of an asset cost that come after the given step."""
@@ -37,12 +36,12 @@ class AtStake:
     drawdown_pct: Decimal = ZERO
 
 
-def free_funds(funds: Funds, stakes: Iterable[Stake], fills: Iterable[Fill], slack: timedelta) -> Decimal:
+def free_funds(funds: Funds, stakes: Iterable[Stake], bought: Decimal, slack: timedelta) -> Decimal:
     """What `funds` leave, less every buy that may not be in them yet.
 
-    `fills` are those executed since the funds were read. `slack` is how far the clocks of the venue and
-    of this machine may differ: what happened so shortly before counts once more than it should, which
-    only ever makes the sum smaller.
+    `bought` is what fills cost since `slack` before the funds were read. `slack` is how far the clocks
+    of the venue and of this machine may differ: what happened so shortly before counts once more than
+    it should, which only ever makes the sum smaller.
     """
     since = funds.read_at - slack
     resting = (
@@ -50,8 +49,7 @@ def free_funds(funds: Funds, stakes: Iterable[Stake], fills: Iterable[Fill], sla
         for stake in stakes
         if stake.in_flight or (stake.asked_at is not None and stake.asked_at >= since)
     )
-    bought = (fill.qty * fill.price for fill in fills if fill.side is Side.BUY and fill.at >= since)
-    return funds.spendable - sum(resting, ZERO) - sum(bought, ZERO)
+    return funds.spendable - sum(resting, ZERO) - bought
 
 
 def promised(

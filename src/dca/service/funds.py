@@ -107,7 +107,7 @@ def count(
     stakes = tx.stakes()
     free = None
     if funds is not None:
-        free = free_funds(funds, stakes, tx.fills_between(funds.read_at - slack, now + slack), slack)
+        free = free_funds(funds, stakes, tx.bought_between(funds.read_at - slack, now + slack), slack)
     if any(stake.asset_id not in assets for stake in stakes) or asset_id not in assets:
         assets = {asset.id: asset for asset in tx.assets()}
     return AtStake(
@@ -138,7 +138,7 @@ def _risked(stakes: Iterable[Stake]) -> Decimal:
 
 def _spent_today(tx: Tx, stakes: Iterable[Stake], now: datetime) -> Decimal:
     """Bought since the day began, by whatever clock, and resting."""
-    bought = fold(tx.fills_between(day_of(now)[0], now + timedelta(days=1))).cost
+    bought = tx.bought_between(day_of(now)[0], now + timedelta(days=1))
     return bought + sum((stake.resting for stake in stakes), ZERO)
 
 

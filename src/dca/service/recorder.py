@@ -17,7 +17,7 @@ from dca.domain.fees import FeeRates
 from dca.domain.folding import corrected_fee, filled, folded, observe
 from dca.domain.market import compact
 from dca.domain.money import ZERO, plain
-from dca.domain.order import Execution, Order, OrderStatus, Purpose, Side, VenueOrder, is_ours, move
+from dca.domain.order import KEY, Execution, Order, OrderStatus, Purpose, Side, VenueOrder, is_ours, move
 from dca.domain.position import Fill, average_price, fold, gross
 from dca.domain.record import Event, Message
 from dca.ports import Clock, CycleRecord, Store, T, Tx
@@ -65,7 +65,11 @@ class Recorder:
 
         Raises StoreUnavailable; then nothing is written and the same call may be repeated.
         """
-        result = self._write(lambda tx: self._record(tx, seen, executions, source))
+        # What people trade by themselves on the account comes by here too, and is in no journal.
+        foreign = KEY.match(seen.key) is None
+        result = (
+            Recorded(None) if foreign else self._write(lambda tx: self._record(tx, seen, executions, source))
+        )
         if result.order is None:
             self._unknown(seen, source)
         return result

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     Delete,
     Insert,
+    Numeric,
     Select,
     Table,
     Update,
@@ -16,15 +17,18 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal,
     literal_column,
     null,
     or_,
     select,
+    type_coerce,
     update,
 )
 
 from dca.adapters.db import rows
 from dca.adapters.db import tables as t
+from dca.adapters.db.types import Exact
 from dca.domain.cycle import UNFINISHED, CycleStatus
 from dca.domain.mode import Mode
 from dca.domain.money import ZERO
@@ -32,8 +36,9 @@ from dca.domain.order import LIVE, Side
 
 Query = Select[Any]
 
-_LIVE = sorted(status.value for status in LIVE)
-_UNFINISHED = sorted(status.value for status in UNFINISHED)
+# Each a parameter of its own: a list would be spelled out anew at every execution.
+_LIVE = [literal(name) for name in sorted(status.value for status in LIVE)]
+_UNFINISHED = [literal(name) for name in sorted(status.value for status in UNFINISHED)]
 
 
 def _previous_completed_at() -> Any:
@@ -237,6 +242,15 @@ FILLS_BETWEEN: Query = (
     .where(t.fills.c.at >= bindparam("since"), t.fills.c.at < bindparam("until"))
     .order_by(t.fills.c.seq)
 )
+_bought_between = (
+    t.fills.c.at >= bindparam("since"),
+    t.fills.c.at < bindparam("until"),
+    t.fills.c.side == Side.BUY.value,
+)
+BOUGHT_BETWEEN: Query = select(t.fills.c.qty, t.fills.c.price).where(*_bought_between)
+# For databases that multiply exactly; SQLite would make floats of them.
+_qty, _price = (type_coerce(column, Numeric()) for column in (t.fills.c.qty, t.fills.c.price))
+COST_BETWEEN: Query = select(func.sum(_qty * _price, type_=Exact)).where(*_bought_between)
 INSERT_FILL: Insert = insert(t.fills)
 
 INSERT_EVENT: Insert = insert(t.events)

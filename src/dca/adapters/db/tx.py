@@ -12,6 +12,7 @@ from dca.adapters.db import rows
 from dca.adapters.db import statements as s
 from dca.adapters.db.faults import is_duplicate
 from dca.adapters.db.rows import R, Row, Values, raised
+from dca.adapters.db.types import SQLITE
 from dca.domain.account import Activity, Balance, Breaker, Budget, Funds, Stake
 from dca.domain.asset import Asset, Rules
 from dca.domain.cycle import Cycle, CycleStatus
@@ -275,6 +276,13 @@ class SqlTx:
 
     def fills_between(self, since: datetime, until: datetime) -> list[Fill]:
         return [rows.fill_of(row) for row in self._all(s.FILLS_BETWEEN, since=since, until=until)]
+
+    def bought_between(self, since: datetime, until: datetime) -> Decimal:
+        if self._connection.dialect.name == SQLITE:
+            bought = self._all(s.BOUGHT_BETWEEN, since=since, until=until)
+            return sum((qty * price for qty, price in bought), ZERO)
+        (cost,) = self._one(s.COST_BETWEEN, since=since, until=until)
+        return cost or ZERO
 
     def add_event(self, event: Event) -> bool:
         return self._insert(s.INSERT_EVENT, rows.event_values(event)) is not None
