@@ -9,16 +9,36 @@ import itertools
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from dca.adapters.db import migrate
+from dca.adapters.db.direct import Direct
 from dca.prove.mariadb import INSTALL_HINT, Mariadb, mariadb_server, mariadbd
 
 TEMPLATE = "dca_template"
 
 _numbers = itertools.count(1)
+
+
+@contextmanager
+def statements_noted(wanted: Callable[[], bool] = lambda: True) -> Iterator[list[str]]:
+    """The statements that stores run meanwhile, where `wanted` says so at that moment."""
+    noted: list[str] = []
+    run = Direct.run
+
+    def noting(self: Direct, sql: str, values: Any = ()) -> Any:
+        if wanted():
+            noted.append(sql)
+        return run(self, sql, values)
+
+    Direct.run = noting  # type: ignore[method-assign]
+    try:
+        yield noted
+    finally:
+        Direct.run = run  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -5,8 +5,7 @@ The venue answers from memory, so that the time is the caretaker's own.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal as D
@@ -15,8 +14,7 @@ from typing import Any
 
 import databases
 from build import INSTALL, T0, rules
-from sqlalchemy import event, insert
-from sqlalchemy.engine import Engine
+from sqlalchemy import insert
 
 from dca.adapters.clock import ManualClock
 from dca.adapters.db import rows, tables
@@ -61,7 +59,7 @@ def measure(url: str, makers: dict[str, Make], past: int) -> dict[str, dict[str,
         venue.coins[symbol] = HELD
     found = {}
     for name, make in makers.items():
-        with _counted() as statements:
+        with databases.statements_noted() as statements:
             begun = time.perf_counter()
             report = run(
                 make(store, venue, clock), store=store, clock=clock, holder="bench", alive=lambda _: False
@@ -70,20 +68,6 @@ def measure(url: str, makers: dict[str, Make], past: int) -> dict[str, dict[str,
         found[name] = {"pass_s": took, "statements": len(statements), "planned": len(report.planned)}
     store.close()
     return found
-
-
-@contextmanager
-def _counted() -> Iterator[list[str]]:
-    statements: list[str] = []
-
-    def count(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", count)
-    try:
-        yield statements
-    finally:
-        event.remove(Engine, "before_cursor_execute", count)
 
 
 def _instrument(symbol: str) -> Instrument:

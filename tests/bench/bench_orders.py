@@ -4,6 +4,7 @@ Both ends are stamped by one clock of the machine: a quote when the exchange pub
 when it arrives there. The streamer and the exchange are processes of their own.
 """
 
+import json
 import statistics
 import tempfile
 import time
@@ -38,7 +39,8 @@ START = D(60_000)
 
 
 def measure(url: str | None = None) -> dict[str, float]:
-    """Milliseconds: p50 and p99 of a triggered order and of the bare POST, taken in turn.
+    """Milliseconds: p50 and p99 of a triggered order and of the bare POST, taken in turn; and how much
+    of the first is review and journal.
 
     Base orders are left out: before each the venue is asked for a position, as it must be.
     """
@@ -54,6 +56,7 @@ def measure(url: str | None = None) -> dict[str, float]:
         for number in range(CYCLES + WARM_UP):
             _cycle(run, market, sender, number)
         ours, bare = _latencies(run, sender.sent)
+        journaled = _journaled(Path(folder))
     skipped = WARM_UP * (STEPS + 1)
     ours, bare = ours[skipped:], bare[skipped:]
     p50, p99, bare_p50, bare_p99 = _p(ours, 50), _p(ours, 99), _p(bare, 50), _p(bare, 99)
@@ -64,6 +67,7 @@ def measure(url: str | None = None) -> dict[str, float]:
         "bare_p99_ms": bare_p99,
         "over_p50_ms": p50 - bare_p50,
         "over_p99_ms": p99 - bare_p99,
+        "journal_p50_ms": _p(journaled, 50),
         "samples": len(ours),
     }
 
@@ -151,6 +155,13 @@ def _latencies(run: Offline, sent: dict[str, float]) -> tuple[list[float], list[
     return ours, bare
 
 
+def _journaled(folder: Path) -> list[float]:
+    """What review and journal took of each triggered order, by the streamer's own log."""
+    lines = (json.loads(line) for file in folder.glob("*.log") for line in file.read_text().splitlines())
+    sent = [one for one in lines if one.get("event") == "order_sent" and "-base-" not in one["key"]]
+    return [one["journaled_in_ms"] for one in sent[WARM_UP * (STEPS + 1) :]]
+
+
 def measure_all() -> dict[str, dict[str, float]]:
     """On SQLite, and on MariaDB where its server is installed."""
     found = {"sqlite": measure()}
@@ -162,6 +173,4 @@ def measure_all() -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    import json
-
     print(json.dumps(measure_all(), indent=2))

@@ -37,7 +37,7 @@ def opened(url: str, *, sleep: Callable[[float], None] | None = None, lock_s: in
 
 
 def connection_id(tx: Tx) -> int:
-    return int(tx._connection.exec_driver_sql("SELECT CONNECTION_ID()").scalar())
+    return int(scalar(tx, "SELECT CONNECTION_ID()"))
 
 
 def names(store: SqlStore) -> list[str]:
@@ -130,6 +130,27 @@ class TestLostUnits:
             assert given_asset(store)
             assert store.write(connection_id) != writer
 
+    def test_however_many_the_server_closed_one_more_try_is_enough(
+        self, mariadb: databases.Mariadb, mariadb_url: str
+    ) -> None:
+        """As many lie in the pool as a unit has tries."""
+        pauses: list[float] = []
+        all_have_one = threading.Barrier(len(PAUSES_S) + 1)
+
+        def hold(tx: Tx) -> int:
+            all_have_one.wait(timeout=30)
+            return connection_id(tx)
+
+        with (
+            opened(mariadb_url, sleep=pauses.append) as store,
+            ThreadPoolExecutor(len(PAUSES_S) + 1) as pool,
+        ):
+            held = [pool.submit(store.read, hold) for _ in range(len(PAUSES_S) + 1)]
+            for one in held:
+                mariadb.run(f"KILL {one.result(timeout=30)}")
+            assert store.read(connection_id) > 0
+            assert pauses == [PAUSES_S[0]]
+
     def test_a_commit_whose_answer_was_lost_is_not_done_twice(
         self, mariadb_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -187,7 +208,7 @@ class TestLostUnits:
 
 def touch(tx: Tx, asset_id: int) -> None:
     """The row is changed whatever its version: a real update would find itself stale after waiting."""
-    tx._connection.exec_driver_sql(f"UPDATE dca_assets SET version = version + 1 WHERE id = {asset_id}")
+    tx._connection.run(f"UPDATE dca_assets SET version = version + 1 WHERE id = {asset_id}")
 
 
 class TestDeadServer:
@@ -312,7 +333,8 @@ def path_of(url: str) -> Path:
 
 
 def scalar(tx: Tx, statement: str) -> Any:
-    return tx._connection.exec_driver_sql(statement).scalar()
+    _, rows = tx._connection.run(statement)
+    return rows[0][0]
 
 
 class TestViews:
@@ -373,7 +395,7 @@ class TestSessions:
         columns = "@@time_zone, @@sql_mode, @@tx_isolation, @@autocommit, @@collation_connection"
 
         def session(tx: Tx) -> list[Any]:
-            return list(tx._connection.exec_driver_sql(f"SELECT {columns}, @@tx_read_only").one())
+            return list(tx._connection.run(f"SELECT {columns}, @@tx_read_only")[1][0])
 
         with opened(mariadb_url, lock_s=7) as store:
             zone, mode, isolation, autocommit, collation, read_only = store.write(session)
@@ -413,7 +435,7 @@ class TestSessions:
 
     def test_an_update_counts_the_rows_it_found(self, store: SqlStore) -> None:
         statement = "UPDATE dca_install SET nonce = nonce"
-        assert store.write(lambda tx: tx._connection.exec_driver_sql(statement).rowcount) == 1
+        assert store.write(lambda tx: tx._connection.run(statement)[0].rowcount) == 1
 
 
 class TestDurability:
@@ -497,7 +519,7 @@ class TestAdmission:
 
 
 def scalar_free(tx: Tx, statement: str) -> None:
-    tx._connection.exec_driver_sql(statement)
+    tx._connection.run(statement)
 
 
 SECRET = "s3cr3t-canary"

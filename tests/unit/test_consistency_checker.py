@@ -7,11 +7,11 @@ from datetime import timedelta
 from decimal import Decimal as D
 from typing import Any
 
+import databases
 import pytest
 from build import T0, asset, at, cycle, fill, intent, order
 from caretakers import GRACE_S, SYMBOL, Bot, Failing, repaired_once
 from sqlalchemy import delete, insert, select, text
-from sqlalchemy.event import listen, remove
 
 from dca.adapters.db.store import SqlStore
 from dca.adapters.db.tables import cycles as cycle_rows
@@ -751,13 +751,8 @@ def test_a_pass_asks_the_database_as_often_however_much_there_is(store: SqlStore
     bot.bought()
 
     def asked() -> int:
-        statements: list[str] = []
-        note: Callable[..., None] = lambda *given: statements.append(given[2])  # noqa: E731
-        listen(store._readers, "before_cursor_execute", note)
-        listen(store._writers, "before_cursor_execute", note)
-        report = bot.run(getattr(bot, name)())
-        remove(store._readers, "before_cursor_execute", note)
-        remove(store._writers, "before_cursor_execute", note)
+        with databases.statements_noted() as statements:
+            report = bot.run(getattr(bot, name)())
         assert (report.result, report.planned) == ("done", [])
         return len(statements)
 

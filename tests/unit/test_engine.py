@@ -11,10 +11,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import databases
 import pytest
 from build import BTC, restriction, rules
-from sqlalchemy import event
-from sqlalchemy.engine import Engine as SqlEngine
 
 from dca.adapters.clock import SystemClock
 from dca.adapters.db.store import SqlStore
@@ -154,13 +153,11 @@ def living(bench: Bench, test: Callable[[asyncio.Event], Any]) -> None:
 
 
 def test_a_quiet_quote_costs_no_sql_and_no_http(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    statements: list[str] = []
     here = threading.get_ident()
 
-    def count(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+    def is_here() -> bool:
         # Timers ask now and then, in threads of their own; quotes are handled in this one.
-        if threading.get_ident() == here:
-            statements.append(statement)
+        return threading.get_ident() == here
 
     async def test(stop: asyncio.Event) -> None:
         bought = bench.quote("BTC/USD", "20000")
@@ -170,9 +167,8 @@ def test_a_quiet_quote_costs_no_sql_and_no_http(bench: Bench, monkeypatch: pytes
         watched = bench.engine.watched["BTC/USD"]
         await until(lambda: watched.brief.cycle.quantity > 0 and not watched.jobs, "the fill")  # type: ignore[union-attr]
         before = len(bench.venue.submitted)
-        event.listen(SqlEngine, "before_cursor_execute", count)
         monkeypatch.setattr(bench.engine, "broker", None)
-        try:
+        with databases.statements_noted(is_here) as statements:
             # No await in here: whatever the quotes themselves cost would be counted, nothing else is.
             begun = set(bench.engine._jobs)
             for cent in range(10_000):
@@ -180,8 +176,6 @@ def test_a_quiet_quote_costs_no_sql_and_no_http(bench: Bench, monkeypatch: pytes
                 bench.engine.on_quotes([Quote("BTC/USD", price, price + 3, bought.at)])
             assert statements == []
             assert bench.engine._jobs <= begun, "nothing was begun that could ask later"
-        finally:
-            event.remove(SqlEngine, "before_cursor_execute", count)
         assert len(bench.venue.submitted) == before
         assert "above the next safety order" in watched.explained
 

@@ -100,13 +100,16 @@ def place(
         order = Order(intent=answer.intent, status=status, created_at=now, updated_at=now)
         return order if tx.insert_order(order) else _in_the_way(tx, order.intent)
 
+    begun = clock.monotonic()
     journaled = store.write(journal)
     if not isinstance(journaled, Order):
         return journaled
     if dry_run:
         return NotSent(journaled.key)
+    took_ms = round((clock.monotonic() - begun) * 1000, 3)
     outcome = _send(journaled, broker)
-    log.info("order_sent", extra={"key": journaled.key, "reason": journaled.intent.reason})
+    wish = journaled.intent
+    log.info("order_sent", extra={"key": wish.key, "reason": wish.reason, "journaled_in_ms": took_ms})
     return outcome
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dca import boundaries
 from dca.adapters.db.admission import Admission
+from dca.adapters.db.direct import Direct
 from dca.adapters.db.faults import Fault, fault_of, said
 from dca.adapters.db.mysql import NETWORK_TIMEOUT_S
 from dca.adapters.db.target import parse
@@ -129,9 +130,11 @@ class SqlStore:
 
     def _done(self, connection: Connection, work: Work[T], *, writing: bool) -> T:
         try:
+            connection.begin()
+            direct = Direct(connection.connection.driver_connection, connection.dialect)
             if self._target.sqlite:
-                connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-            result = work(SqlTx(connection))
+                direct.run("BEGIN IMMEDIATE" if writing else "BEGIN")
+            result = work(SqlTx(direct))
             if writing:
                 boundaries.before(work)
                 connection.commit()
@@ -139,6 +142,10 @@ class SqlStore:
         except DBAPIError as error:
             if fault_of(error) not in _CONNECTION_IS_FINE:
                 connection.invalidate()
+            raise
+        except (KeyboardInterrupt, SystemExit):
+            # Perhaps in the middle of an answer.
+            connection.invalidate()
             raise
         # Leaving the connection rolls back: that ends a read, and everything that failed.
         return result

@@ -3,13 +3,14 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, Executable
+from sqlalchemy import ClauseElement
 from sqlalchemy.exc import IntegrityError
 
 from dca.adapters.db import rows
 from dca.adapters.db import statements as s
+from dca.adapters.db.direct import Direct
 from dca.adapters.db.faults import is_duplicate
 from dca.adapters.db.rows import R, Row, Values, raised
 from dca.adapters.db.types import SQLITE
@@ -45,16 +46,16 @@ class SqlTx:
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Direct) -> None:
         self._connection = connection
 
-    def _all(self, query: Executable, **values: Any) -> list[Any]:
-        return list(self._connection.execute(query, values).all())
+    def _all(self, query: ClauseElement, **values: Any) -> list[Any]:
+        return self._connection.execute(query, values).all()
 
-    def _one(self, query: Executable, **values: Any) -> Any:
+    def _one(self, query: ClauseElement, **values: Any) -> Any:
         return self._connection.execute(query, values).first()
 
-    def _insert(self, statement: Executable, values: Values) -> int | None:
+    def _insert(self, statement: ClauseElement, values: Values) -> int | None:
         """How many rows were written; None when a unique constraint was in the way."""
         try:
             return self._connection.execute(statement, values).rowcount
@@ -63,7 +64,7 @@ class SqlTx:
                 return None
             raise
 
-    def _change(self, statement: Executable, values: Values, row: int | str, read_version: int) -> None:
+    def _change(self, statement: ClauseElement, values: Values, row: int | str, read_version: int) -> None:
         """The row is as `values` say, its version raised. Raises StaleWrite."""
         values = {**values, "version": read_version + 1, "row": row, "read_version": read_version}
         if self._connection.execute(statement, values).rowcount != 1:
@@ -153,7 +154,7 @@ class SqlTx:
             if is_duplicate(error):
                 return None
             raise
-        return self.cycle(_only(result.inserted_primary_key))
+        return self.cycle(cast(int, result.lastrowid))
 
     def remove_cycle(self, cycle: Cycle) -> bool:
         if self.orders_of(cycle.id):
@@ -428,7 +429,7 @@ class SqlTx:
         values = rows.budget_values(budget)
         return self._put_row(s.UPDATE_BUDGET, s.INSERT_BUDGET, budget.name, budget, values)
 
-    def _put_row(self, change: Executable, add: Executable, key: str, row: R, values: Values) -> R:
+    def _put_row(self, change: ClauseElement, add: ClauseElement, key: str, row: R, values: Values) -> R:
         """The row as written, its version raised: inserted where it is at 0. Raises StaleWrite."""
         if row.version:
             self._change(change, values, key, row.version)
@@ -471,7 +472,7 @@ class SqlTx:
     def activities(self, since: datetime, until: datetime) -> list[Activity]:
         return [rows.activity_of(row) for row in self._all(s.ACTIVITIES, since=since, until=until)]
 
-    def _put(self, change: Executable, add: Executable, name: str, values: Values) -> None:
+    def _put(self, change: ClauseElement, add: ClauseElement, name: str, values: Values) -> None:
         """The row `name` holds `values`, whether it was there or not."""
         if self._connection.execute(change, {**values, "row": name}).rowcount:
             return
@@ -484,8 +485,3 @@ def _situation(row: Row) -> Situation:
     return Situation(
         rows.asset_of(row[:_ASSET_WIDTH]), rows.cycle_of(cycle) if cycle[0] is not None else None
     )
-
-
-def _only(keys: Any) -> int:
-    number: int = keys[0]
-    return number

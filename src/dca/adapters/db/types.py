@@ -4,6 +4,7 @@ SQLAlchemy's own `Numeric` goes through a float on SQLite and `DateTime` forgets
 """
 
 import json
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -72,15 +73,7 @@ class Exact(TypeDecorator[Decimal]):
         return None if value is None else exact_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            return Decimal(plain(value))
-        try:
-            return Decimal(value)
-        except InvalidOperation:
-            # Somebody wrote it by hand: this row must not keep all others from being read.
-            return NOT_A_NUMBER
+        return None if value is None else _amount(value)
 
 
 class Utc(TypeDecorator[datetime]):
@@ -103,9 +96,7 @@ class Utc(TypeDecorator[datetime]):
         return instant.replace(tzinfo=None)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return datetime.fromisoformat(value) if isinstance(value, str) else value.replace(tzinfo=UTC)
+        return None if value is None else _instant(value)
 
 
 class Json(TypeDecorator[dict[str, Any]]):
@@ -123,6 +114,23 @@ class Json(TypeDecorator[dict[str, Any]]):
     def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, Any] | None:
         return None if value is None else json.loads(value)
 
+
+def _amount(value: Any) -> Decimal:
+    if not isinstance(value, str):
+        return Decimal(plain(value))
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        # Somebody wrote it by hand: this row must not keep all others from being read.
+        return NOT_A_NUMBER
+
+
+def _instant(value: Any) -> datetime:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value.replace(tzinfo=UTC)
+
+
+TURNS: Mapping[type, Callable[[Any], Any]] = {Exact: _amount, Utc: _instant, Json: json.loads}
+"""What the columns of each type are turned into when they are read and not NULL."""
 
 LongText = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
 """Text from outside, of any length: a TEXT of 64 KiB would make a long refusal fail its transaction."""
