@@ -50,6 +50,7 @@ CHANCES: dict[str, float] = {
     "store_after": 0.006,
     "store_slow": 0.10,
     # The machine and the account, per minute.
+    "power_cut": 0.02,
     "clock_step": 0.05,
     "account_blocked": 0.02,
     # People, per minute.

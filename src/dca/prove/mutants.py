@@ -699,7 +699,13 @@ MUTANTS = (
     Mutant("lease_that_never_ends", "a dead instance keeps all others out", _lease_that_never_ends),
     Mutant("lease_not_renewed", "a living instance loses its lease", _lease_is_not_renewed),
     Mutant("last_write_wins", "updates that name no version", _last_write_wins),
-    Mutant("hasty_checker", "compares books and venue in the middle of a trade", _hasty_checker),
+    Mutant(
+        "hasty_checker",
+        "compares books and venue in the middle of a trade",
+        _hasty_checker,
+        # So that there is often something that the venue did and the books do not know.
+        {"update_lost": 0.9, "partial": 0.6},
+    ),
     Mutant("crash_on_strangers", "an order of somebody else stops the stream", _crash_on_strangers),
     Mutant("stop_is_not_looked_at", "a stop loss that never sells", _stop_is_not_looked_at, NO_MISFORTUNE),
     Mutant(

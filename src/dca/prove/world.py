@@ -44,9 +44,9 @@ LIFE_S = 3600.0
 """With the quiet hour after it a life lasts two hours, and as long as its probe takes."""
 CALM_AT = 0.7
 QUIET_S = 3600.0
-TICK_S = 5.0
+TICK_S = 10.0
 SLOW_TICK_S = 60.0
-LOOK_TICKS = 24
+LOOK_TICKS = 12
 MINUTE_S = 60.0
 PASS_EVERY_S = {
     "order_manager": 300.0,
@@ -120,6 +120,7 @@ class World:
         self.markets: list[MarketDoor] = []
         self.streamers: list[Process] = []
         self.alive: dict[str, bool] = {}
+        self.processes: list[Process] = []
         self.acting: Process | None = None
         self.boundaries = 0
         self.requests: deque[tuple[float, str]] = deque()
@@ -204,6 +205,7 @@ class World:
         self._numbers[name] += 1
         process = Process(name, f"{name}-{self._numbers[name]}")
         self.alive[process.identity] = True
+        self.processes.append(process)
         return process
 
     def is_down(self) -> bool:
@@ -313,7 +315,7 @@ class World:
     def _walk(self, symbol: str) -> float:
         jump = self.random.choice((-0.03, 0.03, 0.06, -0.06)) if self.random.random() < 0.0008 else 0.0
         pull = 0.00002 if self.prices[symbol] < PRICES[symbol] else -0.00002
-        return 1 + self.random.gauss(pull, 0.006) + jump
+        return 1 + self.random.gauss(pull, 0.004) + jump
 
     async def _market(self) -> None:
         until = self.loop.time() + self.life_s
@@ -364,12 +366,21 @@ class World:
                     door_.drop()
                 if self.fates.happens("market_mute"):
                     door_.muted_until = now + self.fates.between(30, 400)
+            if self.fates.happens("power_cut"):
+                self._cut_power()
             if self.fates.happens("clock_step"):
                 self.clock.off_s = self.random.choice((0.0, -3.0, 2.0, 20.0, -20.0, 90.0, -90.0))
             if self.fates.happens("venue_outage"):
                 self.down_until = now + self.fates.between(20, 240)
             if self.fates.happens("account_blocked"):
                 self.exchange.blocked_until = now + self.fates.between(20, 200)
+
+    def _cut_power(self) -> None:
+        """Every process dies at one instant; what is on its way to the venue arrives."""
+        self.tell("world", "power cut", "")
+        for process in self.processes:
+            if self.alive[process.identity]:
+                process.kill()
 
     # The whole
 

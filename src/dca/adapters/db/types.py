@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import BigInteger, Dialect, Integer, String, Text
@@ -115,6 +116,7 @@ class Json(TypeDecorator[dict[str, Any]]):
         return None if value is None else json.loads(value)
 
 
+@lru_cache(maxsize=4096)
 def _amount(value: Any) -> Decimal:
     if not isinstance(value, str):
         return Decimal(plain(value))
@@ -125,6 +127,7 @@ def _amount(value: Any) -> Decimal:
         return NOT_A_NUMBER
 
 
+@lru_cache(maxsize=4096)
 def _instant(value: Any) -> datetime:
     return datetime.fromisoformat(value) if isinstance(value, str) else value.replace(tzinfo=UTC)
 
