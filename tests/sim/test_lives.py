@@ -1,18 +1,13 @@
 """Lives full of misfortune end with books that the venue confirms, and with trades made."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dca.apps.proof import Part, lives_lines, mutant_lines, page
 from dca.prove.deaths import Deaths, Ended, sweep
-from dca.prove.hunt import Caught, hunt
+from dca.prove.hunt import hunt
 from dca.prove.lives import ENOUGH, REACHED, Tally, live, nursery, silence, window
 from dca.prove.mutants import MUTANTS, Mutant
 from dca.prove.world import Life
@@ -20,7 +15,6 @@ from dca.service import lease, pipeline
 from dca.service.breaker import Circuits
 
 LIVES = 7
-SAME = 1
 
 pytestmark = pytest.mark.xdist_group("test_lives")
 
@@ -44,19 +38,6 @@ def test_lives_hold_every_invariant_and_meet_misfortune(tally: Tally) -> None:
     assert tally.cycles > 3 * LIVES, "the lives must trade, or they prove nothing"
     for name in ("death", "lost_answer", "late_request", "fill_before_answer", "fill_found_by_catching_up"):
         assert tally.lives_with[name], f"{name} never happened"
-
-
-def test_the_same_seeds_live_the_same_lives_in_another_process(tally: Tally, tmp_path: Path) -> None:
-    told = tmp_path / "told.json"
-    command = ["prove", "lives", "--seeds", str(SAME), "--json", str(told)]
-    subprocess.run(
-        [sys.executable, "-m", "dca.apps.cli", *command],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONHASHSEED": "1"},
-    )
-    here = Tally(digests={seed: tally.digests[seed] for seed in window(0, SAME)})
-    assert json.loads(told.read_text())["digest"] == here.digest
 
 
 def test_a_campaign_that_did_not_reach_what_it_claims_to_test_is_invalid() -> None:
@@ -102,14 +83,6 @@ def test_a_life_without_misfortune_may_end_at_any_boundary() -> None:
 def test_a_death_that_met_nobody_is_not_counted_as_survived() -> None:
     assert not Deaths(0, 10, [Ended((3,), (), ())]).holds
     assert not Deaths(0, 0).holds
-
-
-def test_the_page_says_what_does_not_hold() -> None:
-    caught = [Caught("a", "sends twice", 1, 0, "I1"), Caught("b", "waits", 7)]
-    lines = mutant_lines(caught)
-    assert lines[0] == "1 of 2 caught." and "survived 7 lives" in lines[-1]
-    text = page([Part("Mutants", False, lines), Part("Lives", True, lives_lines(_tally(), 1))], "today")
-    assert "## Mutants: DOES NOT HOLD" in text and "not reached: " in text
 
 
 def _tally() -> Tally:

@@ -5,7 +5,9 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -13,20 +15,47 @@ from rich.table import Table
 
 from dca.adapters.db.target import parse
 from dca.domain.errors import ConfigError
-from dca.prove.crash import Line, sweeping
+from dca.prove.crash import Line, Point, sweeping
 from dca.prove.crash_scripts import SCRIPTS, Script
 from dca.prove.mariadb import mariadb_server, mariadbd
 
 SQLITE, MARIADB = "sqlite", "mariadb"
 MEMORY = Path("/dev/shm")  # noqa: S108
+PATIENCE_S = 5
+Choice = Callable[[Sequence[Point]], Sequence[Point]]
+"""Which of all boundaries of all purposes are tried."""
+
+
+def every(points: Sequence[Point]) -> Sequence[Point]:
+    return points
+
+
+def once_each(points: Sequence[Point]) -> Sequence[Point]:
+    """Each boundary the first time that it is crossed, in the first purpose that crosses it."""
+    found: dict[str, Point] = {}
+    for point in points:
+        found.setdefault(point.boundary, point)
+    return list(found.values())
+
+
+def a_dozen(points: Sequence[Point]) -> Sequence[Point]:
+    """Twelve boundaries, evenly spread."""
+    different, most = once_each(points), 12
+    if len(different) <= most:
+        return different
+    return [different[number * len(different) // most] for number in range(most)]
 
 
 def run(options: argparse.Namespace) -> int:
     """Every boundary was tried, and the table is printed; 1 when one was missed or not mended."""
     console = Console()
     lines = swept(
-        options.database, options.purpose, options.jobs, options.keep, lambda line: _tell(console, line)
-    )
+        options.database,
+        options.purpose,
+        options.jobs,
+        keep=options.keep,
+        told=lambda line: _tell(console, line),
+    ).lines
     console.print(_table(lines))
     if options.json is not None:
         options.json.write_text(json.dumps([line.fields() for line in lines], indent=1) + "\n")
@@ -36,31 +65,58 @@ def run(options: argparse.Namespace) -> int:
     return 0 if all(line.holds for line in lines) else 1
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What each purpose came to on each database, and which version each database has."""
+
+    lines: list[Line] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
 def swept(
     databases: Sequence[str] | None,
-    purposes: list[str] | None,
+    purposes: Sequence[str] | None,
     jobs: int,
+    *,
+    chosen: Choice = every,
     keep: Path | None = None,
     told: Callable[[Line], None] = lambda line: None,
-) -> list[Line]:
-    """What each purpose came to on each database; `told` hears of each at once.
+    counted: Callable[[str, int, int], None] = lambda database, done, of: None,
+) -> Swept:
+    """Processes were killed on each database at those boundaries of the purposes that are `chosen`.
 
-    None: every purpose; SQLite, and MariaDB where it is installed. Raises ConfigError.
+    `told` hears of each purpose as soon as it is through, `counted` after each boundary how many were
+    tried on that database, and of how many. None: every purpose; SQLite, and MariaDB where it is
+    installed. Raises ConfigError.
     """
     wanted = _scripts(purposes)
-    lines: list[Line] = []
+    found = Swept()
     for database in databases or _installed():
+        name = shown(database)
         with (
             _urls(database, max(jobs, 1)) as (urls, folder),
-            sweeping(_name(database), urls, folder, keep=keep) as sweep,
+            sweeping(name, urls, folder, keep=keep) as sweep,
         ):
-            for script in wanted:
-                lines.append(sweep.script(script))
-                told(lines[-1])
-    return lines
+            found.versions[name] = _version(urls[0])
+            for line in sweep.scripts(wanted, chosen, partial(counted, name)):
+                found.lines.append(line)
+                told(line)
+    return found
 
 
-def _scripts(names: list[str] | None) -> list[Script]:
+def _version(url: str) -> str:
+    """What the database there says that it is."""
+    target = parse(url)
+    question = "SELECT sqlite_version()" if target.sqlite else "SELECT VERSION()"
+    with closing(target.connect(writing=False, lock_timeout_s=PATIENCE_S)) as connection:
+        cursor = connection.cursor()
+        cursor.execute(question)
+        (answer,) = cursor.fetchone()
+        cursor.close()
+    return str(answer)
+
+
+def _scripts(names: Sequence[str] | None) -> list[Script]:
     known = {script.name: script for script in SCRIPTS}
     unknown = [name for name in names or [] if name not in known]
     if unknown:
@@ -72,9 +128,9 @@ def _installed() -> list[str]:
     return [SQLITE, MARIADB] if mariadbd() is not None else [SQLITE]
 
 
-def _name(database: str) -> str:
-    """The database without its password."""
-    return database if database in (SQLITE, MARIADB) else str(parse(database))
+def shown(database: str) -> str:
+    """The database as it was named, without its password. Raises ConfigError."""
+    return database if database in (SQLITE, MARIADB) else parse(database).url.render_as_string()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import queue
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -58,12 +58,16 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one script came to on one database. `complaints` is empty when all was as it must be."""
+    """What one script came to on one database. `complaints` is empty when all was as it must be.
+
+    `spared` are the boundaries that it crosses and was not killed at, because nobody wanted it.
+    """
 
     script: Script
     database: str
     results: tuple[Result, ...] = ()
     complaints: tuple[str, ...] = ()
+    spared: tuple[Point, ...] = ()
 
     @property
     def delivered(self) -> int:
@@ -79,7 +83,8 @@ class Line:
 
     @property
     def holds(self) -> bool:
-        return not self.complaints and len(self.results) == self.recovered > 0
+        tried = len(self.results)
+        return not self.complaints and tried == self.recovered and tried + len(self.spared) > 0
 
     def fields(self) -> dict[str, Any]:
         """The line as JSON-ready values, with each boundary."""
@@ -89,6 +94,7 @@ class Line:
             "victim": self.script.victim,
             "database": self.database,
             "boundaries": len(self.results),
+            "spared": len(self.spared),
             "delivered": self.delivered,
             "recovered": self.recovered,
             "slowest_s": round(self.slowest_s, 2),
@@ -108,10 +114,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """A script whose begin was prepared and whose boundaries are known."""
+    """A script whose begin was prepared and whose boundaries are known; no begin where it failed."""
 
     script: Script
-    begin: Begin
+    begin: Begin | None
     points: tuple[Point, ...]
     complaints: tuple[str, ...]
 
@@ -180,7 +186,7 @@ def _kept(life: Life, keep: Path | None, name: str) -> Iterator[None]:
         raise
 
 
-def tried(bench: Bench, begin: Begin, point: Point, keep: Path | None = None) -> Result:
+def tried(bench: Bench, begin: Begin | None, point: Point, keep: Path | None = None) -> Result:
     """The victim was killed at the point, and what came of it is known."""
     with bench.life(begin) as life:
         wrong, delivered, took_s = "", False, 0.0
@@ -254,7 +260,7 @@ class Sweep:
         finally:
             self.benches.put(bench)
 
-    def point(self, begin: Begin, point: Point) -> Result:
+    def point(self, begin: Begin | None, point: Point) -> Result:
         """Tried until the kill was delivered; one that went wrong is not tried again."""
         for _ in range(TRIES):
             result = self.on_a_bench(lambda bench: tried(bench, begin, point, self.keep))
@@ -264,16 +270,44 @@ class Sweep:
 
     def script(self, script: Script, wanted: Callable[[Point], bool] = lambda point: True) -> Line:
         """Every boundary of the script, or each one `wanted`, was tried."""
+        return next(self.scripts([script], lambda points: [point for point in points if wanted(point)]))
+
+    def scripts(
+        self,
+        scripts: Sequence[Script],
+        chosen: Callable[[Sequence[Point]], Sequence[Point]] = lambda points: points,
+        counted: Callable[[int, int], None] = lambda done, of: None,
+    ) -> Iterator[Line]:
+        """What each script came to in turn, at those boundaries of all of them that are `chosen`.
+
+        `counted` hears after each boundary how many were tried, and of how many.
+        """
+        courses = list(self.pool.map(self._course, scripts))
+        wanted = {point.text for point in chosen([point for one in courses for point in one.points])}
+        work = [(one.begin, point) for one in courses for point in one.points if point.text in wanted]
+        results = self.pool.map(lambda one: self.point(*one), work)
+        done = 0
+        for one in courses:
+            found: list[Result] = []
+            for _ in range(sum(point.text in wanted for point in one.points)):
+                found.append(next(results))
+                done += 1
+                counted(done, len(work))
+            yield self._line(one, tuple(found), wanted)
+
+    def _course(self, script: Script) -> Course:
         try:
-            found = self.on_a_bench(lambda bench: course(bench, script, self.keep))
+            return self.on_a_bench(lambda bench: course(bench, script, self.keep))
         except DcaError as error:
-            return Line(script, self.database, complaints=(str(error),))
-        begin = found.begin
-        points = [point for point in found.points if wanted(point)]
-        results = tuple(self.pool.map(lambda point: self.point(begin, point), points))
+            return Course(script, None, (), (str(error),))
+
+    def _line(self, found: Course, results: tuple[Result, ...], wanted: Collection[str]) -> Line:
         wrong = [f"{one.point.text}: {one.wrong}" for one in results if one.wrong]
-        missed = [f"{one.point.text}: never delivered" for one in results if not one.delivered]
-        return Line(script, self.database, results, (*found.complaints, *wrong, *missed))
+        missed = [
+            f"{one.point.text}: never delivered" for one in results if not one.delivered and not one.wrong
+        ]
+        spared = tuple(point for point in found.points if point.text not in wanted)
+        return Line(found.script, self.database, results, (*found.complaints, *wrong, *missed), spared)
 
 
 @contextmanager

@@ -4,9 +4,14 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dca import settings as env
 from dca.apps.commands.options import command
@@ -14,6 +19,7 @@ from dca.domain.errors import ConfigError
 from dca.wiring import clock_of
 
 if TYPE_CHECKING:
+    from dca.apps.proof import Part, Proof
     from dca.prove.deaths import Deaths
     from dca.prove.hunt import Caught
     from dca.prove.lives import Tally
@@ -21,18 +27,23 @@ if TYPE_CHECKING:
 SEEDS = 200
 MUTANT_SEEDS = 100
 SHOWN = 20
+PICTURE = ".svg"
 
 
 def add(commands: Any) -> None:
     words = "show that the program can be trusted; without COMMAND, everything"
     proving = command(commands, "prove", words, "dca prove --quick")
-    proving.add_argument("--seeds", type=int, default=SEEDS, help=f"how many lives (default {SEEDS})")
+    words = f"how many lives (default {SEEDS}, with --quick a sample)"
+    proving.add_argument("--seeds", type=_positive, help=words)
     proving.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
-    proving.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
-    proving.add_argument("--quick", action="store_true", help="only a sample of everything: minutes")
+    proving.add_argument("--jobs", type=_positive, help="processes at a time (default: as many as cores)")
+    sizes = proving.add_mutually_exclusive_group()
+    sizes.add_argument("--quick", action="store_true", help="a sample of every part: under a minute")
+    sizes.add_argument("--full", action="store_true", help="every combination: about an hour")
     words = "sqlite, mariadb or a URL, for the real processes; may be repeated"
     proving.add_argument("--database", action="append", help=words)
-    proving.add_argument("--report", type=Path, metavar="FILE", help="write what came of it as Markdown")
+    words = "write what came of it as Markdown there, and a picture beside it"
+    proving.add_argument("--report", type=Path, metavar="FILE", help=words)
     proving.set_defaults(run=_everything)
     kinds = proving.add_subparsers(metavar="COMMAND")
     words = "whole lives on a virtual clock, full of misfortune, each judged by what the venue saw"
@@ -66,21 +77,113 @@ def _add_sweep(kinds: Any) -> None:
     sweep.set_defaults(run=_sweep)
 
 
-def _everything(options: argparse.Namespace) -> int:
-    from dca.apps.proof import page, prove
+def _positive(text: str) -> int:
+    """For argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
 
-    parts = prove(
-        seeds=options.seeds,
-        first=options.first,
-        jobs=options.jobs,
-        quick=options.quick,
-        databases=options.database,
-        say=lambda line: print(line, flush=True),
+
+def _everything(options: argparse.Namespace) -> int:
+    from dca.apps.proof import FULL, QUICK, USUAL, Wish, prove, span
+
+    _check_report(options.report)
+    size = QUICK if options.quick else FULL if options.full else USUAL
+    wish = Wish(
+        size,
+        options.seeds or size.lives,
+        options.first,
+        options.jobs or os.cpu_count() or 1,
+        options.database,
     )
+    with _Screen(Console(soft_wrap=True)) as screen:
+        proof = prove(wish, show=screen.show, told=screen.tell)
     if options.report is not None:
-        at = f"{clock_of(env.clock()).now():%Y-%m-%d}"
-        options.report.write_text(page(parts, at))
-    return 0 if all(part.holds for part in parts) else 1
+        _write_report(options, proof)
+    print(f"{'everything held' if proof.holds else 'NOT everything held'}, in {span(proof.took_s)}")
+    print(size.words.replace("`", ""))
+    return 0 if proof.holds else 1
+
+
+def _check_report(file: Path | None) -> None:
+    """Raises ConfigError where no page can be written: better now than at the end."""
+    if file is None:
+        return
+    if file.suffix == PICTURE:
+        raise ConfigError(f"--report {file}: the page is Markdown, and the picture is written beside it")
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ConfigError(f"--report {file}: it cannot be written there")
+
+
+def _write_report(options: argparse.Namespace, proof: "Proof") -> None:
+    """The page is there, and beside it its picture."""
+    from dca.apps.picture import picture
+    from dca.apps.proof import Circumstances, page
+
+    file: Path = options.report
+    at, beside = clock_of(env.clock()).now(), file.with_suffix(PICTURE)
+    words = _command(options)
+    file.write_text(page(proof, Circumstances(at, words, beside.name)))
+    beside.write_text(picture(proof.lines, f"{words.partition(' --report')[0]}, {at:%Y-%m-%d}"))
+    print(f"written: {file} and {beside}")
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What repeats it; passwords are left out."""
+    from dca.apps.sweep import shown
+
+    words = ["dca", "prove"]
+    words += [f"--{name}" for name in ("quick", "full") if getattr(options, name)]
+    if options.seeds is not None:
+        words += ["--seeds", str(options.seeds)]
+    if options.first:
+        words += ["--first", str(options.first)]
+    if options.jobs is not None:
+        words += ["--jobs", str(options.jobs)]
+    for database in options.database or []:
+        words += ["--database", shown(database)]
+    return shlex.join([*words, "--report", str(options.report)])
+
+
+class _Screen:
+    """On a terminal a line that moves while a part runs; a line for each part that is done."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[far]}"))
+        moves = console.is_terminal
+        self._bar = Progress(
+            *columns, TimeElapsedColumn(), console=console, transient=True, disable=not moves
+        )
+        self._task = self._bar.add_task("", total=None, far="")
+        self._part = ""
+
+    def __enter__(self) -> "_Screen":
+        self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+
+    def show(self, part: str, done: int, of: int) -> None:
+        """So much of the part is done; 0 of 0: nobody knows how much there is."""
+        if part != self._part:
+            self._part = part
+            self._bar.reset(self._task, total=of or None, description=part)
+        far = f"{done:,} of {of:,}" if of else ""
+        self._bar.update(self._task, total=of or None, completed=done, far=far)
+
+    def tell(self, part: "Part") -> None:
+        """The part is done."""
+        from dca.apps.proof import holds_or_not
+
+        line = (
+            f"{part.title}: {holds_or_not(part)}, {part.times:,} tried: {part.result} ({part.took_s:.0f} s)"
+        )
+        for text in (line, *(f"  {one}" for one in part.wrong)):
+            self._bar.console.print(text, highlight=False, markup=False, style=None if part.holds else "red")
 
 
 def _add_deaths(kinds: Any) -> None:
