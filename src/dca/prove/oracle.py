@@ -44,6 +44,7 @@ BEYOND_GRACE = frozenset({"I1", "I3", "I5", "I6", "UNCALLED"})
 asset is halted, and that is all that can be asked of this asset from then on."""
 BY_HAND = ("sold_by_hand", "deposit")
 BY_OPERATOR = "by the operator"
+NEVER = -1e9
 LONGEST_STEP_S = 90.0
 """So far the wall clock is off at most."""
 
@@ -196,7 +197,11 @@ class Oracle(Watcher):
     def _knows_the_market(self, process: "Process", intent: Intent) -> None:
         now, slack = self._world.loop.time(), ROUND_TRIP_S + abs(self._world.clock.off_s)
         doors = [door for door in self._world.markets if door.belongs_to(process)]
-        heard = max((door.newest.get(intent.symbol, -1e9) for door in doors), default=now)
+        heard = max((door.newest.get(intent.symbol, NEVER) for door in doors), default=now)
+        open_ones = self._world.store.read(lambda tx: tx.replacements())
+        if any(one.new_key == intent.key for one in open_ones):
+            # It may be gone on with before the first quote comes, because the venue was asked for one.
+            heard = max(heard, process.asked.get(intent.symbol, NEVER))
         age = now - heard
         self._expect("I12", age <= QUOTE_AGE_S + slack, f"{intent.key} on a quote of {age:.0f} s ago")
         for door in self._world.trades:

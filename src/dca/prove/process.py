@@ -50,6 +50,8 @@ class Process:
     identity: str
     dead: bool = False
     tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
+    asked: dict[str, float] = field(default_factory=dict)
+    """When it last asked the venue for a quote, and got one."""
 
     def owns(self, task: "asyncio.Task[Any]") -> None:
         """The task ends with the process."""
@@ -179,10 +181,15 @@ class BrokerDoor:
         return self._read("instruments", lambda: dict(self._venue.instruments))
 
     def latest_quote(self, symbol: str) -> Quote:
-        return self._read("latest_quote", lambda: self._venue.quotes[symbol])
+        return self._quotes("latest_quote", [symbol])[symbol]
 
     def latest_quotes(self, symbols: Sequence[str]) -> dict[str, Quote]:
-        return self._read("latest_quotes", lambda: {one: self._venue.quotes[one] for one in symbols})
+        return self._quotes("latest_quotes", symbols)
+
+    def _quotes(self, name: str, symbols: Sequence[str]) -> dict[str, Quote]:
+        found = self._read(name, lambda: {one: self._venue.quotes[one] for one in symbols})
+        self._process.asked.update(dict.fromkeys(symbols, self._world.loop.time()))
+        return found
 
     def time(self) -> datetime:
         return self._read("time", self._world.clock.true)
