@@ -315,7 +315,7 @@ class World:
     def _walk(self, symbol: str) -> float:
         jump = self.random.choice((-0.03, 0.03, 0.06, -0.06)) if self.random.random() < 0.0008 else 0.0
         pull = 0.00002 if self.prices[symbol] < PRICES[symbol] else -0.00002
-        return 1 + self.random.gauss(pull, 0.003) + jump
+        return 1 + self.random.gauss(pull, 0.004) + jump
 
     async def _market(self) -> None:
         until = self.loop.time() + self.life_s
