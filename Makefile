@@ -21,6 +21,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tests/audit.py
 
 # Other people's clients against the paper exchange. Installing them takes minutes, once, and needs the
 # network and npm; so this is no part of `make test`.

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import audit
 import databases
 import pytest
 from build import T0, rules
@@ -46,6 +48,26 @@ def test_the_lock_holds_every_requirement_with_the_hashes_of_its_files() -> None
 def test_every_requirement_is_one_version() -> None:
     lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     assert all(PIN.match(line) for line in lines if line)
+
+
+@pytest.mark.parametrize(
+    ("told", "holes", "unknown"),
+    [
+        (None, 0, "all"),
+        ([{"name": "a", "version": "1", "vulns": []}], 0, ""),
+        ([{"name": "a", "skip_reason": "not found"}, {"name": "b", "version": "1", "vulns": []}], 0, "1"),
+        ([{"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}], 1, ""),
+        ([{"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": []}]}], 1, ""),
+    ],
+    ids=["nobody answers", "all is well", "one is unknown", "mended", "not mended"],
+)
+def test_a_known_hole_fails_the_check_and_an_unknown_one_is_said(
+    told: Any, holes: int, unknown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, silent = audit.judged(told)
+    assert (len(found), silent) == (holes, unknown)
+    monkeypatch.setattr(audit, "_told", lambda: told)
+    assert audit.main() == bool(holes)
 
 
 def test_the_image_installs_what_is_locked() -> None:
