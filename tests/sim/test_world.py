@@ -7,6 +7,7 @@ import pytest
 from build import intent
 
 from dca.domain.record import Heartbeat
+from dca.prove.fates import LONGEST_S
 from dca.prove.lives import nursery
 from dca.prove.loop import in_fiber
 from dca.prove.process import BrokerDoor, Death, Process, StoreDoor
@@ -60,9 +61,11 @@ def test_a_request_arrives_although_its_sender_died_meanwhile(world: World) -> N
 def test_an_order_that_came_too_late_excuses_its_asset_from_then_on_and_nothing_else(world: World) -> None:
     oracle, wish = world.oracle, intent()
     oracle.violates("I1", "before it came", symbol=wish.symbol)
-    world.exchange.accept(wish)
+    with oracle.arriving(LONGEST_S + 1):
+        world.exchange.accept(wish)
+    # It is in no journal; nothing else is said of it.
+    assert [one.partition(" ")[0] for one in oracle.violations] == ["I1", "I4"]
     oracle.violations = oracle.violations[:1]
-    oracle.arrived_late(world.exchange.by_key[wish.key])
     oracle.violates("I1", "of its asset", symbol=wish.symbol)
     oracle.violates("I3", "of its cycle", cycle=wish.cycle_id)
     assert len(oracle.violations) == 1

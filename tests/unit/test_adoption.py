@@ -12,7 +12,7 @@ from dca.adapters.memory import MemoryStore
 from dca.domain.errors import ConfigError, StaleWrite, Unavailable
 from dca.domain.order import Purpose, order_key
 from dca.domain.position import fold
-from dca.ports import Store
+from dca.ports import Holding, Store
 from dca.service import adoption, assets
 from dca.service.catchup import is_settled
 
@@ -232,6 +232,36 @@ class TestResuming:
         bot.act("20000")
         assert bot.cycle.quantity == bot.venue.coins[SYMBOL] - D("0.5") > 0
         assert "position_exists" not in bot.events()
+
+    def test_nothing_is_accepted_while_it_trades(self, bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Coins that the bot bought between the looks at books and venue are not a person's."""
+        look = bot.venue.holding
+
+        def bought_first(symbol: str) -> Holding:
+            monkeypatch.setattr(bot.venue, "holding", look)
+            bot.act("19500")
+            return look(symbol)
+
+        monkeypatch.setattr(bot.venue, "holding", bought_first)
+        with pytest.raises(ConfigError, match="changed meanwhile"):
+            resume(bot)
+        assert bot.asset.accepted_difference == 0
+        assert resume(bot) == "BTC/USD: resumed; books and venue agree"
+
+    def test_fees_are_measured_beside_what_an_earlier_cycle_left(self, bot: Bot) -> None:
+        bot.act("21000")
+        bot.clock.move(61)
+        # Its fee was never measured, and the venue took less than the highest.
+        bot.venue.coins[SYMBOL] += D("0.00001")
+        for _ in range(3):
+            bot.act("20000", deliver=False)
+        for update in bot.venue.updates:
+            bot.recorder.record(update.order, [update.execution] if update.execution else [], source="test")
+        bot.venue.coins[SYMBOL] += D("0.000001")
+        bot.catch_up.everything()
+        assert bot.asset.accepted_difference == D("0.00001")
+        assert bot.cycle.quantity == bot.venue.coins[SYMBOL] - D("0.00001") > 0
+        assert len(bot.events("dust_set_aside")) == 1
 
     def test_fees_are_measured_beside_accepted_coins(self, bot: Bot) -> None:
         bot.venue.coins[SYMBOL] += D("0.5")

@@ -129,6 +129,7 @@ def test_a_position_of_somebody_else_keeps_the_base_order_away(desk: Desk) -> No
 
 def test_dust_does_not_keep_the_base_order_away(desk: Desk) -> None:
     desk.venue.coins["BTC/USD"] = D("0.00004")
+    assert "left alone" in desk.at("20000").reason
     desk.at("20000")
     assert len(desk.venue.submitted) == 1
 

@@ -21,6 +21,7 @@ from dca.prove.crash_forks import COMMAND, STREAMER
 
 LEVEL, FELL, ROSE = 20_000, 19_500, 21_000
 PATIENCE_S = 90.0
+DUST = "0.00001"
 NO_CYCLE = 999_999
 """The number of a cycle that is not there."""
 Deed = Callable[[Life], None]
@@ -98,6 +99,10 @@ def watches_with_coins(life: Life) -> bool:
 
 def _bought_once(life: Life) -> bool:
     return watches_with_coins(life) and at_venue(life) == 1
+
+
+def _set_aside(life: Life) -> bool:
+    return _bought_once(life) and asset(life).accepted_difference == Decimal(DUST)
 
 
 def _refolded(life: Life) -> bool:
@@ -337,6 +342,10 @@ def _orphan(life: Life) -> None:
     life.exchange.call(take)
 
 
+def _left_behind(life: Life) -> None:
+    _coins(life, DUST)
+
+
 def _poor(life: Life) -> None:
     life.control("deposit", {"asset": "USD", "amount": "-9950"})
 
@@ -402,6 +411,16 @@ SCRIPTS = (
         at(LEVEL),
         START | {"pipeline.place", "submit", "recorder.refuse", "trader.tell"},
         arrange=_not_taken,
+    ),
+    Script(
+        "dust",
+        "what an earlier cycle left behind is set aside before the base order",
+        _left_behind,
+        _set_aside,
+        at(LEVEL),
+        START | {"holding", "trader.set_aside", "pipeline.place", "submit"},
+        forgives=frozenset({POSITION}),
+        moves_coins=True,
     ),
     Script(
         "denied",

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
+LONGEST_S = 50.0
+"""After so long a request has arrived, and what it did can be seen: less than the grace."""
 STRENGTHS = (0.3, 1.0, 2.5)
 """Weak, usual, heavy; each class of fault is on in half of all lives."""
 

@@ -3,7 +3,8 @@ that the program says; its arithmetic is its own."""
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from dca.domain.position import Fill
 from dca.domain.record import Event
 from dca.ports import CycleRecord, Tx
 from dca.prove.exchange import Executed, Placed, Watcher
+from dca.prove.fates import LONGEST_S
 
 if TYPE_CHECKING:
     from dca.prove.process import Process
@@ -60,6 +62,7 @@ class Oracle(Watcher):
         self._streaming: list[Process] = []
         self._first_sent: dict[str, float] = {}
         self._late: list[tuple[float, str, int]] = []
+        self._under_way_s = 0.0
         self._without: set[int] = set()
         self._stops: dict[int, tuple[int, Decimal | None]] = {}
         self.completed = 0
@@ -159,11 +162,14 @@ class Oracle(Watcher):
             holds = cycle.stop_price is not None and cycle.stop_price >= before[1]
             self._expect("STOP", holds, f"{symbol}: the stop fell from {before[1]} to {cycle.stop_price}")
 
-    def arrived_late(self, order: Placed) -> None:
-        """The venue has an order that was under way for longer than anything may be."""
-        match = KEY.match(order.key)
-        if match is not None:
-            self._late.append((self._world.loop.time(), order.symbol, int(match[1])))
+    @contextmanager
+    def arriving(self, after_s: float) -> Iterator[None]:
+        """What the venue takes inside was under way for so long."""
+        self._under_way_s = after_s
+        try:
+            yield
+        finally:
+            self._under_way_s = 0.0
 
     def _halted(self, tx: Tx, cycle_id: int) -> str | None:
         cycle = tx.cycle(cycle_id)
@@ -241,6 +247,8 @@ class Oracle(Watcher):
         if match is None:
             return
         self._world.tell("venue", "accepted", f"{order.id} {order.key}")
+        if self._under_way_s > LONGEST_S:
+            self._late.append((self._world.loop.time(), order.symbol, int(match[1])))
         found = self._world.store.read(lambda tx: _journaled(tx, order.key))
         if found is None:
             self.violates("I4", f"{order.key} is at the venue and not in the journal")
@@ -316,7 +324,7 @@ class Oracle(Watcher):
 
     def _near(self, order: Placed) -> None:
         assert order.limit is not None
-        asks = [ask for _, _, ask in self._lately(order.symbol, WINDOW_S)]
+        asks = [ask for _, _, ask in self._lately(order.symbol, WINDOW_S + self._under_way_s)]
         sane = min(asks) * (1 - NEAR) <= order.limit <= max(asks) * (1 + NEAR)
         self._expect("I9", sane, f"{order.key} at {order.limit}, the ask was {min(asks)} to {max(asks)}")
 
@@ -325,8 +333,19 @@ class Oracle(Watcher):
         for one in self._world.exchange.executions:
             if one.order.symbol == order.symbol and KEY.match(one.order.key):
                 own += one.qty - one.fee if one.order.side is Side.BUY else -one.qty
+        own += self._adopted(order.symbol)
         left = sum((one.left for one in self._live(order.symbol) if one.side is Side.SELL), ZERO)
         self._expect("I6", left <= own, f"{order.key} sells {left} of {own}", symbol=order.symbol)
+
+    def _adopted(self, symbol: str) -> Decimal:
+        """Coins that a person traded, and said that they are the bot's."""
+        if not any(self._world.fates.happened[name] for name in BY_HAND):
+            return ZERO
+        orders = self._world.store.read(lambda tx: tx.orders())
+        mine = [
+            one for one in orders if one.intent.purpose is Purpose.ADOPTED and one.intent.symbol == symbol
+        ]
+        return sum((one.filled_qty if one.intent.side is Side.BUY else -one.filled_qty for one in mine), ZERO)
 
     def _no_phantom_sale(self, order: Placed, row: Order, record: CycleRecord) -> None:
         """A take profit is decided on a price that was truly there, or nearly."""

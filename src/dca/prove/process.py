@@ -24,6 +24,7 @@ from dca.domain.market import Instrument, Quote
 from dca.domain.order import Execution, Intent, TradeUpdate, VenueOrder
 from dca.ports import Account, Holding, Link, LinkChange, Store, Tx
 from dca.prove.exchange import Executed
+from dca.prove.fates import LONGEST_S
 from dca.prove.loop import pause
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ T = TypeVar("T")
 FLASHES = (Decimal("0.1"), Decimal("0.9"), Decimal("1.1"), Decimal(10))
 TIMEOUT_S = 10.0
 MANY_TASKS = 40
-LONGEST_S = 50.0
-"""After so long a request has arrived, and what it did can be seen: less than the grace."""
 acting_in: ContextVar["Process | None"] = ContextVar("acting_in", default=None)
 
 
@@ -254,15 +253,14 @@ class BrokerDoor:
         if after_s > 30:
             self._world.fates.happened["arrived_after_30_s"] += 1
         try:
-            found = effect()
+            with self._world.oracle.arriving(after_s):
+                found = effect()
         except Rejected as error:
             self._world.tell(self._process.identity, f"late {name}", str(error))
             return
         if isinstance(found, VenueOrder):
             # Whatever else reads lag behind: a late order is seen before the grace is over.
             placed = self._venue.by_key[found.key]
-            if after_s > LONGEST_S:
-                self._world.oracle.arrived_late(placed)
             placed.visible_at = min(placed.visible_at, placed.at + max(0.0, LONGEST_S + 5 - after_s))
 
     def _read(self, name: str, look: Callable[[], T]) -> T:

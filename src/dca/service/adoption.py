@@ -130,15 +130,18 @@ def resume(store: Store, clock: Clock, broker: Broker, symbol: str) -> str:
     """The asset is not halted any more; what was done, in words.
 
     Coins at the venue beyond ours are a person's own from now on: they are neither sold nor in the
-    way. Raises ConfigError when coins of ours are missing there, Unavailable.
+    way. Raises ConfigError when coins of ours are missing there, or when it traded meanwhile,
+    Unavailable.
     """
     books = store.read(lambda tx: _books(tx, symbol))
     accepted = books.asset.accepted_difference
     if not any(order.live for order in books.orders):
         accepted = _surplus(broker, books, symbol)
+    # What we bought between the looks at the books and at the venue would pass for somebody else's.
+    traded = store.read(lambda tx: _books(tx, symbol)) != books
 
     def resumed(asset: Asset) -> Asset:
-        if asset.version != books.asset.version:
+        if traded or asset.version != books.asset.version:
             raise ConfigError(f"{symbol} was changed meanwhile; look again: dca status")
         return replace(asset, halted_reason=None, accepted_difference=accepted)
 

@@ -373,9 +373,10 @@ class Trader:
             held = self.broker.holding(quote.symbol).qty
         except VenueError as error:
             return Outcome(f"the position cannot be read: {error}", hold_until=now + PAUSE)
-        foreign = held - brief.owned - brief.situation.asset.accepted_difference
+        asset = brief.situation.asset
+        foreign = held - brief.owned - asset.accepted_difference
         if foreign * quote.bid <= DUST_USD:
-            return None
+            return self._set_aside(asset, foreign) if foreign > 0 else None
         text = (
             f"{quote.symbol}: the account holds {plain(foreign)} that this bot did not buy; "
             "no base order until it is sold or moved; to trade it: dca asset adopt, to leave it alone: "
@@ -383,6 +384,21 @@ class Trader:
         )
         self._tell(brief.situation, "position_exists", f"position_exists:c{cycle.id}", text)
         return Outcome(text, hold_until=now + POSITION_PAUSE)
+
+    def _set_aside(self, asset: Asset, dust: Decimal) -> Outcome:
+        """What earlier cycles left behind counts as none of ours: added to what is bought now, it would
+        be more than a fee can explain, and no fee of this asset could be measured any more."""
+        now = self.clock.now()
+        accepted = asset.accepted_difference + dust
+        reason = f"{plain(dust)} {asset.asset_symbol} of earlier cycles are left alone: dust"
+
+        def write(tx: Tx) -> None:
+            tx.update_asset(replace(asset, accepted_difference=accepted, updated_at=now))
+            tx.add_event(Event(name="dust_set_aside", at=now, reason=reason, asset_id=asset.id))
+
+        self.store.write(write)
+        log.info("dust_set_aside", extra={"symbol": asset.asset_symbol, "qty": plain(dust)})
+        return Outcome(reason)
 
     def _tell(self, situation: Situation, name: str, key: str, text: str) -> None:
         """A warning event, and a message for a person, once per key."""
