@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import queue
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from io import StringIO
@@ -37,7 +39,7 @@ from dca.apps.proof import (
 )
 from dca.apps.sweep import a_dozen, every, once_each, shown
 from dca.domain.errors import ConfigError
-from dca.prove.crash import Line, Point, Result
+from dca.prove.crash import Course, Line, Point, Result, Sweep
 from dca.prove.crash_scripts import SCRIPTS
 from dca.prove.deaths import Deaths, Ended
 from dca.prove.hunt import Caught
@@ -90,6 +92,16 @@ def proof(*lines: Line) -> Proof:
         sweep_part(lines),
     ]
     return Proof(FULL, seen, list(lines), {"sqlite": "3.40.1", "mariadb": "10.11"}, 75.0)
+
+
+def test_a_crossing_that_time_did_not_bring_again_is_no_failure_but_one_that_never_came_is() -> None:
+    sweep = Sweep("sqlite", queue.SimpleQueue(), ThreadPoolExecutor(1))
+    first, second, never = point("before_find"), replace(point("before_find"), ordinal=2), point("after_find")
+    course = Course(first.script, None, (first, second, never), ())
+    results = (Result(first, delivered=True), Result(second, delivered=False), Result(never, delivered=False))
+    found = sweep._line(course, results, [one.text for one in course.points])
+    assert (found.results, found.spared) == ((results[0], results[2]), (second,))
+    assert found.complaints == (f"{never.text}: never delivered",)
 
 
 class TestParts:

@@ -302,11 +302,19 @@ class Sweep:
             return Course(script, None, (), (str(error),))
 
     def _line(self, found: Course, results: tuple[Result, ...], wanted: Collection[str]) -> Line:
+        # What only time brings may come once less than it did twice before: then the boundary itself was
+        # tried, and not so late a crossing of it.
+        killed = {one.point.boundary for one in results if one.delivered}
+        absent = [
+            one for one in results if not one.delivered and not one.wrong and one.point.boundary in killed
+        ]
+        results = tuple(one for one in results if one not in absent)
         wrong = [f"{one.point.text}: {one.wrong}" for one in results if one.wrong]
         missed = [
             f"{one.point.text}: never delivered" for one in results if not one.delivered and not one.wrong
         ]
-        spared = tuple(point for point in found.points if point.text not in wanted)
+        unmet = {one.point.text for one in absent}
+        spared = tuple(one for one in found.points if one.text not in wanted or one.text in unmet)
         return Line(found.script, self.database, results, (*found.complaints, *wrong, *missed), spared)
 
 
