@@ -316,7 +316,7 @@ class Oracle(Watcher):
         known = world.loop.time() - world.exchange.deposited_at > DEPOSIT_S
         if row.intent.purpose is not Purpose.BASE or not known or world.fates.happened["sold_by_hand"]:
             return
-        extra = world.exchange.foreign[order.symbol] - asset.accepted_difference
+        extra = world.exchange.foreign[order.symbol] - asset.accepted_difference - self._adopted(order.symbol)
         worth = extra * world.exchange.quotes[order.symbol].bid
         self._expect(
             "I6", worth <= 2 * FLAT_USD, f"{order.key} beside {extra} foreign coins", symbol=order.symbol
