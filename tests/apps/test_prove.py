@@ -96,12 +96,15 @@ def proof(*lines: Line) -> Proof:
 
 def test_a_crossing_that_time_did_not_bring_again_is_no_failure_but_one_that_never_came_is() -> None:
     sweep = Sweep("sqlite", queue.SimpleQueue(), ThreadPoolExecutor(1))
-    first, second, never = point("before_find"), replace(point("before_find"), ordinal=2), point("after_find")
-    course = Course(first.script, None, (first, second, never), ())
-    results = (Result(first, delivered=True), Result(second, delivered=False), Result(never, delivered=False))
-    found = sweep._line(course, results, [one.text for one in course.points])
-    assert (found.results, found.spared) == ((results[0], results[2]), (second,))
-    assert found.complaints == (f"{never.text}: never delivered",)
+    first, second = point("before_verdicts.write"), point("before_verdicts.write", 2)
+    never, asked, again = point("after_verdicts.write"), point("before_find"), point("before_find", 2)
+    came = [first, asked]
+    points = (first, second, never, asked, again)
+    results = tuple(Result(one, delivered=one in came) for one in points)
+    course = Course(first.script, None, points, ())
+    found = sweep._line(course, results, [one.text for one in points])
+    assert (len(found.results), found.spared) == (4, (second,))
+    assert found.complaints == (f"{never.text}: never delivered", f"{again.text}: never delivered")
 
 
 class TestParts:

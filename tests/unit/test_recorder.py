@@ -151,6 +151,15 @@ def test_lost_messages_are_made_good_by_what_rest_shows(lost: set[int]) -> None:
     assert (desk.order(wish).status, desk.cycle.status) == ("filled", "watching")
 
 
+def test_what_a_person_trades_by_himself_asks_no_database(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = seen(intent(key="bought-in-the-app"), "filled", "0.001")
+    monkeypatch.setattr(desk.recorder, "_store", None)
+    monkeypatch.setattr(desk.recorder, "_unknown", lambda seen, source: None)
+    assert desk.recorder.record(theirs, source="stream:fill").order is None
+
+
 def test_an_order_is_not_over_before_its_last_execution_is_stored(desk: Desk) -> None:
     wish = desk.wish()
     desk.journal(wish)

@@ -29,6 +29,8 @@ AGE_S = 1.1
 """By then what was prepared is older than any grace."""
 TRIES = 15
 """How often a kill that did not happen is tried again: ordinals shift a little between runs."""
+GATHERED = frozenset({"verdicts.write"})
+"""Commits of the half-second poll: two verdicts come in one of them or in two, as time has it."""
 CARETAKERS = ("order_manager", "consistency_checker", "cooldown_manager", "asset_caretaker")
 KILLED = -9
 
@@ -302,12 +304,8 @@ class Sweep:
             return Course(script, None, (), (str(error),))
 
     def _line(self, found: Course, results: tuple[Result, ...], wanted: Collection[str]) -> Line:
-        # What only time brings may come once less than it did twice before: then the boundary itself was
-        # tried, and not so late a crossing of it.
         killed = {one.point.boundary for one in results if one.delivered}
-        absent = [
-            one for one in results if not one.delivered and not one.wrong and one.point.boundary in killed
-        ]
+        absent = [one for one in results if _came_together(one, killed)]
         results = tuple(one for one in results if one not in absent)
         wrong = [f"{one.point.text}: {one.wrong}" for one in results if one.wrong]
         missed = [
@@ -316,6 +314,12 @@ class Sweep:
         unmet = {one.point.text for one in absent}
         spared = tuple(one for one in found.points if one.text not in wanted or one.text in unmet)
         return Line(found.script, self.database, results, (*found.complaints, *wrong, *missed), spared)
+
+
+def _came_together(one: Result, killed: Collection[str]) -> bool:
+    """Whether a commit did not come that gathers what time brings, and an earlier one of it was killed."""
+    effect = one.point.boundary.partition("_")[2]
+    return not one.delivered and not one.wrong and effect in GATHERED and one.point.boundary in killed
 
 
 @contextmanager
