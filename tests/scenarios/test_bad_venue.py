@@ -75,20 +75,22 @@ class TestTheVenueAnswers:
         today.holds()
 
     def test_nothing_at_all_while_an_order_is_in_doubt(self, venue_day: Day) -> None:
-        """Not to be found is one thing, not to be answered another: it is not given up."""
+        """Not to be found is one thing, not to be answered another: it is not given up.
+
+        It is a sell, because as soon as nothing can be read nothing is bought any more.
+        """
         today = venue_day
         today.lift()
         today.bought()
         today.fault(method="POST", path="/v2/orders", effect=504, reached=True, times=1)
         today.fault(method="GET", path="/v2", effect="reset")
         today.fault(stream="trades", effect="drop")
-        asked = today.until("it is in doubt", lambda: today.last().unclear and today.last(), at=FELL)
+        asked = today.until("it is in doubt", lambda: today.last().unclear and today.last(), at=ROSE)
         late = asked.created_at + today.run.clock.span(1.5)
-        today.until("the grace is over", lambda: today.run.clock.now() > late, at=FELL)
+        today.until("the grace is over", lambda: today.run.clock.now() > late, at=ROSE)
         assert today.struck() > 4
         assert (today.last().key, str(today.last().status)) == (asked.key, "in_flight")
         today.lift()
-        today.fell()
         today.rose()
         today.holds()
 
@@ -122,14 +124,13 @@ def doubtful_day(venue_day: Day) -> Iterator[Day]:
     today.fault(method="POST", path="/v2/orders", effect=504, reached=True, times=1)
     today.fault(method="GET", path="/v2", effect=500)
     today.fault(stream="trades", effect="drop")
-    today.until("an order is in doubt", lambda: today.last().unclear, at=FELL)
+    today.until("an order is in doubt", lambda: today.last().unclear, at=ROSE)
     today.run.kill_streamer()
     today.lift()
     yield today
     today.lift()
     today.hold(on=False)
     today.run.start_streamer()
-    today.fell()
     today.rose()
     today.holds()
 
