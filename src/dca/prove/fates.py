@@ -16,7 +16,7 @@ CHANCES: dict[str, float] = {
     "lost_request": 0.08,
     "lost_answer": 0.10,
     "late_request": 0.05,
-    "very_late_request": 0.05,
+    "very_late_request": 0.12,
     "error_taken": 0.06,
     "error_not_taken": 0.05,
     "too_many_requests": 0.05,
@@ -38,7 +38,7 @@ CHANCES: dict[str, float] = {
     "trades_drop": 0.08,
     "trades_mute": 0.04,
     # The stream of quotes, per quote; then per minute.
-    "quote_flash": 0.010,
+    "quote_flash": 0.025,
     "quote_unusable": 0.02,
     "quote_stale": 0.02,
     "market_drop": 0.06,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 GRACE_S = 60.0
 STALE = timedelta(minutes=5)
 STUCK = timedelta(minutes=3)
-RECONCILE_S = 200.0
+RECONCILE_S = 450.0
 POLL_S = 60.0
 BEAT_S = 100.0
 LEASE_S = 320.0

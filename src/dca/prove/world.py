@@ -49,8 +49,8 @@ SLOW_TICK_S = 60.0
 LOOK_TICKS = 12
 MINUTE_S = 60.0
 PASS_EVERY_S = {
-    "order_manager": 300.0,
-    "cooldown_manager": 300.0,
+    "order_manager": 420.0,
+    "cooldown_manager": 420.0,
     "consistency_checker": 720.0,
     "asset_caretaker": 1800.0,
 }
@@ -104,7 +104,7 @@ class World:
         self.fates = Fates(dice(seed, "fates"), chances)
         self.random = dice(seed, "market")
         self.store = LifeStore(database)
-        names = list(INSTRUMENTS)[: self.random.choice((1, 1, 2, 3))]
+        names = list(INSTRUMENTS)[: self.random.choice((1, 1, 1, 1, 1, 1, 2, 3))]
         self.instruments = {name: INSTRUMENTS[name] for name in names}
         self.setup = setup(dice(seed, "settings"), len(names))
         self.exchange = Exchange(

@@ -502,6 +502,9 @@ class Engine:
             log.error("asset_gone", extra={"symbol": watched.symbol, "reason": why})
 
     async def _reload_one(self, watched: Watched) -> None:
+        if watched.jobs > 1:
+            # The job that waits behind this one ends with reading the rows, and no quote is looked at before.
+            return
         asset_id = watched.asset_id
         brief = await self._call(lambda: self.store.read(lambda tx: read_brief(tx, asset_id)))
         if brief is None:

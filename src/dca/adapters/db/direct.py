@@ -7,7 +7,7 @@ them; this leaves that out.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import ClauseElement, Dialect
 from sqlalchemy.exc import DBAPIError
@@ -70,12 +70,13 @@ def _plan(statement: ClauseElement, values: Values, dialect: Dialect) -> _Plan:
     return _Plan(statement, state.statement, asked, [(n, t) for n, t in enumerate(turns) if t is not None])
 
 
-_plans: dict[tuple[Any, ...], _Plan] = {}
+_plans: dict[tuple[int, str, tuple[str, ...]], _Plan] = {}
+_NOTHING: Values = {}
 
 
 def _planned(statement: ClauseElement, values: Values, dialect: Dialect) -> _Plan:
     # The plan keeps its statement, so no other one gets its number while it is remembered.
-    key = (id(statement), dialect.name, *values)
+    key = (id(statement), dialect.name, tuple(values))
     plan = _plans.get(key)
     if plan is None:
         plan = _plan(statement, values, dialect)
@@ -112,15 +113,16 @@ class Result:
 class Direct:
     """A connection of the driver, as SqlTx uses it. Whoever made it begins and ends the transaction."""
 
-    __slots__ = ("dialect", "raw")
+    __slots__ = ("_driver", "dialect", "raw")
 
     def __init__(self, raw: Any, dialect: Dialect) -> None:
         self.raw = raw
         self.dialect = dialect
+        self._driver: Any = dialect.dbapi
 
-    def execute(self, statement: ClauseElement, values: Values | Sequence[Values] = ()) -> Result:
+    def execute(self, statement: ClauseElement, values: Values | list[dict[str, Any]] = _NOTHING) -> Result:
         """Raises DBAPIError as SQLAlchemy would, ValueError for a value that its column refuses."""
-        many: Sequence[Values] = values if isinstance(values, list) else [cast(Values, values or {})]
+        many: Sequence[Values] = values if isinstance(values, list) else [values]
         plan = _planned(statement, many[0], self.dialect)
         for one in many:
             cursor, rows = self.run(plan.sql, plan.stored(one))
@@ -129,12 +131,11 @@ class Direct:
     def run(self, sql: str, values: Sequence[Any] = ()) -> tuple[Any, Sequence[Sequence[Any]]]:
         """The driver's cursor after a statement that is SQL already, and its rows. Raises DBAPIError."""
         cursor = self.raw.cursor()
-        driver = cast(Any, self.dialect).dbapi
         try:
             cursor.execute(sql, values)
             return cursor, cursor.fetchall() if cursor.description is not None else ()
-        except driver.Error as error:
+        except self._driver.Error as error:
             lost = self.dialect.is_disconnect(error, self.raw, cursor)
             raise DBAPIError.instance(
-                sql, None, error, driver.Error, hide_parameters=True, connection_invalidated=lost
+                sql, None, error, self._driver.Error, hide_parameters=True, connection_invalidated=lost
             ) from error

@@ -22,6 +22,7 @@ SQLITE = "sqlite"
 NOT_A_NUMBER = Decimal("NaN")
 
 
+@lru_cache(maxsize=4096, typed=True)
 def exact_text(value: object) -> str:
     """`value` in plain digits, the same text for equal amounts.
 
