@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dca.prove import world
 from dca.prove.deaths import Deaths, Ended, sweep
 from dca.prove.hunt import hunt
 from dca.prove.lives import ENOUGH, REACHED, Tally, live, nursery, silence, window
@@ -78,6 +79,12 @@ def test_a_life_without_misfortune_may_end_at_any_boundary() -> None:
     found = sweep(1, most=4)
     assert found.holds and found.points > 100 and len(found.ended) == found.delivered == 4
     assert sum(found.met().values()) == 4
+
+
+def test_a_death_is_judged_thirty_seconds_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "RESTART_S", 120.0)
+    broken = sweep(1, most=12).broken
+    assert any(what.startswith("L3") for one in broken for what in one.violations), broken
 
 
 def test_a_death_that_met_nobody_is_not_counted_as_survived() -> None:

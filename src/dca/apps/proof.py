@@ -433,7 +433,8 @@ MEANING = {
     DEATHS: "A power cut can come at any moment. The same life was lived again and again, and ended at "
     "one boundary after the other: just before or just after a request to the exchange or a write to the "
     "database. Whatever came next had to find every order and every coin again, without anybody's help; "
-    "where it died twice, the second death met the recovery from the first.",
+    "where it died twice, the second death met the recovery from the first. Thirty simulated seconds "
+    "and one pass of the caretakers after the last death everything had to be well.",
     MISTAKES: "A judge that never complains is worth nothing. Here mistakes that real bots have made, and "
     "that cost their owners money, were put into the program on purpose. The same lives must catch them.",
     SWEEP: "The same with real processes, real connections and real databases: the program was killed as by "

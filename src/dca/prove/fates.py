@@ -89,6 +89,11 @@ class Fates:
                 for name, usual in CHANCES.items()
             }
 
+    @property
+    def misfortune(self) -> bool:
+        """Whether anything at all can go wrong by itself."""
+        return any((self.chances or {}).values())
+
     def happens(self, name: str, times: float = 1.0) -> bool:
         """Whether the misfortune strikes now; it is counted."""
         assert self.chances is not None

@@ -1,6 +1,7 @@
 """The judge of a life. It reads what the venue did and what stands in the database, and nothing else
 that the program says; its arithmetic is its own."""
 
+import math
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -382,6 +383,19 @@ class Oracle(Watcher):
 
     # Afterwards
 
+    def recovered(self, died: float) -> None:
+        """What happened until that instant, at which somebody died, is settled: booked, and the same on
+        both sides; and a streamer listens."""
+        world = self._world
+        cycles, orders, fills = world.store.read(lambda tx: (tx.cycles(), tx.orders(), tx.fills()))
+        self._one_life(self.assets(), cycles)
+        booked = {(one.order_key, one.cum_qty) for one in fills}
+        for one in world.exchange.executions:
+            missed = one.at <= died and KEY.match(one.order.key) and (one.order.key, one.cum) not in booked
+            self._expect("I2", not missed, f"{one.order.key} executed before the death and is not booked")
+        self._no_orphans(orders, until=died)
+        self._expect("L3", any(door.up for door in world.trades), f"nothing streams since {died:.1f} s")
+
     def after_quiet(self) -> None:
         """Everything has come to rest: books and venue say the same."""
         self._reckon()
@@ -464,19 +478,21 @@ class Oracle(Watcher):
         )
         self._expect("I16", cash == venue, f"books moved {cash} USD, the venue {venue}")
 
-    def _no_orphans(self, orders: list[Order]) -> None:
-        world = self._world
+    def _no_orphans(self, orders: list[Order], *, until: float = math.inf) -> None:
+        """Orders that were placed `until` then live on both sides or on none."""
+        world, now = self._world, self._world.loop.time()
         journal = {one.key: one for one in orders}
         for placed in world.exchange.live.values():
             row = journal.get(placed.key)
-            if KEY.match(placed.key):
+            if KEY.match(placed.key) and placed.at <= until:
                 named = row is not None and row.live
                 self._expect("I8", named, f"{placed.key} lives at the venue, its row does not")
         for row in orders:
             at_venue = world.exchange.by_key.get(row.key)
             young = world.clock.now() - row.updated_at < timedelta(seconds=5)
-            if row.live and not young:
-                lives = at_venue is not None and at_venue.live
+            later = (row.created_at - world.start).total_seconds() > until
+            if row.live and not young and not later:
+                lives = at_venue is not None and (at_venue.live or now - (at_venue.ended_at or 0) < FRESH_S)
                 self._expect("I8", lives, f"{row.key} is {row.status}, at the venue it does not live")
 
     def _no_false_end(self, orders: list[Order]) -> None:

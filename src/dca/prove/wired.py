@@ -67,6 +67,7 @@ class Setup:
     slippage: Slippage = NO_SLIPPAGE
     requests_per_minute: int = 180
     breaker_pause_s: int = 30
+    grace_s: float = GRACE_S
 
     @property
     def roomy(self) -> "Setup":
@@ -112,7 +113,9 @@ class Wired:
         self.store = StoreDoor(world, process, world.store)
         self.broker = self._guarded(world, process)
         self.recorder = Recorder(self.store, self.clock, FeeRates())
-        self.catch_up = CatchUp(self.store, self.broker, self.clock, self.recorder, grace_s=GRACE_S)
+        self.catch_up = CatchUp(
+            self.store, self.broker, self.clock, self.recorder, grace_s=world.setup.grace_s
+        )
         self.trader = Trader(
             self.store,
             self.broker,
@@ -173,7 +176,7 @@ class Wired:
         return _CARETAKERS[name](self)
 
     def order_manager(self) -> OrderManager:
-        grace = timedelta(seconds=GRACE_S)
+        grace = timedelta(seconds=self._world.setup.grace_s)
         ages = Ages(stale=STALE, stuck=STUCK, orphan=STALE, grace=grace)
         return OrderManager(self.store, self.broker, self.clock, self.trader, self.catch_up, ages, pause)
 
@@ -181,7 +184,7 @@ class Wired:
         return CooldownManager(self.store, self.broker, self.clock)
 
     def consistency_checker(self) -> ConsistencyChecker:
-        grace = timedelta(seconds=GRACE_S)
+        grace = timedelta(seconds=self._world.setup.grace_s)
         return ConsistencyChecker(self.store, self.broker, self.clock, self.recorder, self.catch_up, grace)
 
     def asset_caretaker(self) -> AssetCaretaker:

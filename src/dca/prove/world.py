@@ -5,7 +5,8 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextvars import Context
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -54,6 +55,10 @@ PASS_EVERY_S = {
     "consistency_checker": 720.0,
     "asset_caretaker": 1800.0,
 }
+RESTART_S, PASS_S, RECOVERED_S = 1.0, 15.0, 30.0
+"""After a death that was meant: so soon the streamer runs again, the caretakers pass, and all is well."""
+SHORT_GRACE_S = 10.0
+"""Where nothing goes wrong but that, no request is under way for longer than a second."""
 STORY_LENGTH = 200_000
 INSTRUMENTS = {
     "BTC/USD": Instrument("BTC/USD", Decimal("0.000045"), Decimal("0.000000001"), Decimal("0.01")),
@@ -95,6 +100,7 @@ class World:
         self.seed, self.life_s, self.quiet_s = seed, life_s, quiet_s
         self.kill_at = kill_at
         self.killed: list[str] = []
+        self._last_death = -1.0
         self.at_calm = 0
         self.loop = VirtualLoop()
         self.loop.set_task_factory(adopted_task)
@@ -107,6 +113,8 @@ class World:
         names = list(INSTRUMENTS)[: self.random.choice((1, 1, 1, 1, 1, 1, 2, 3))]
         self.instruments = {name: INSTRUMENTS[name] for name in names}
         self.setup = setup(dice(seed, "settings"), len(names))
+        if not self.fates.misfortune:
+            self.setup = replace(self.setup.roomy, grace_s=SHORT_GRACE_S)
         self.exchange = Exchange(
             self.loop, self.clock, self.fates, dice(seed, "venue"), self.instruments, self.setup.cash
         )
@@ -157,10 +165,30 @@ class World:
         meant = self.boundaries in self.kill_at
         if meant:
             self.killed.append(f"{process.name} {name}")
+            self._recovers()
         if meant or self.fates.happens("death"):
             self.tell(process.identity, "killed", f"at {name}")
             process.kill()
             raise Death(name)
+
+    def _recovers(self) -> None:
+        """What happens after a death that was meant, and when it is judged; another death begins anew."""
+        died = self._last_death = self.loop.time()
+
+        def judged() -> None:
+            if died == self._last_death:
+                self.oracle.recovered(died)
+
+        # In a context of its own: whoever died owns nothing of it.
+        later = partial(self.loop.call_later, context=Context())
+        later(RESTART_S, self._streams_again)
+        for name in CARETAKERS:
+            later(PASS_S, self.take_care, name)
+        later(RECOVERED_S, judged)
+
+    def _streams_again(self) -> None:
+        if not self.streamers:
+            self.start_streamer()
 
     def _count_request(self, what: str) -> None:
         now = self.loop.time()
