@@ -31,6 +31,8 @@ FRESH_S = 3.0
 WINDOW_S = 75.0
 """So long ago a decision may have been made whose order arrives now."""
 NEAR = Decimal("0.05")
+NEAR_AGAIN = Decimal("0.085")
+"""What is sent again keeps its limit: that may be 5 % from the quote by now, and an old quote lies by 3 %."""
 FLAT_USD = Decimal(1)
 DEPOSIT_S = 300.0
 """Coins that were paid in so long ago no request that is under way can have missed."""
@@ -62,6 +64,7 @@ class Oracle(Watcher):
         self._finished: dict[int, Cycle] = {}
         self._streaming: list[Process] = []
         self._first_sent: dict[str, float] = {}
+        self._sent_again: set[str] = set()
         self._late: list[tuple[float, str, int]] = []
         self._under_way_s = 0.0
         self._without: set[int] = set()
@@ -113,6 +116,7 @@ class Oracle(Watcher):
         now, world = self._world.loop.time(), self._world
         if intent.key in self._first_sent:
             world.fates.happened["sent_again"] += 1
+            self._sent_again.add(intent.key)
         self._first_sent.setdefault(intent.key, now)
         why = world.store.read(lambda tx: self._halted(tx, intent.cycle_id))
         self._expect("I14", why is None, f"{intent.key} is sent although halted: {why}")
@@ -325,8 +329,9 @@ class Oracle(Watcher):
 
     def _near(self, order: Placed) -> None:
         assert order.limit is not None
+        near = NEAR_AGAIN if order.key in self._sent_again else NEAR
         asks = [ask for _, _, ask in self._lately(order.symbol, WINDOW_S + self._under_way_s)]
-        sane = min(asks) * (1 - NEAR) <= order.limit <= max(asks) * (1 + NEAR)
+        sane = min(asks) * (1 - near) <= order.limit <= max(asks) * (1 + near)
         self._expect("I9", sane, f"{order.key} at {order.limit}, the ask was {min(asks)} to {max(asks)}")
 
     def _own_coins(self, order: Placed) -> None:
