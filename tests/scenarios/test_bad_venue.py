@@ -162,13 +162,13 @@ class TestTheVenueAnswersCaretakers:
         assert str(order.status) == "open"
         for answer in ANSWERS:
             today.fault(method="DELETE", path="/v2/orders/", effect=answer, times=1)
-            report = passed(today, "order_manager", stale_order_s=1.0, request_timeout_s=0.2)
+            report = passed(today, "order_manager", stuck_sell_s=1.0, request_timeout_s=0.2)
             assert today.struck() == 1 and report.planned, (answer, report)
             assert str(today.last().status) == "open"
             today.lift()
         today.fault(method="DELETE", path="/v2/orders/", effect=504, reached=True)
         today.fault(method="GET", path=LOOKS[2], effect=500)
-        passed(today, "order_manager", stale_order_s=1.0)
+        passed(today, "order_manager", stuck_sell_s=1.0)
         today.lift()
         before = Books.read(today.run.store)
         for answer in ANSWERS[::4]:
